@@ -1,0 +1,62 @@
+# Every target makes the environment by itself: `make test` on a fresh clone is one command.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+PYTHON ?= python3.11
+UV_VERSION := 0.13.8
+VENV := .venv
+BIN := $(VENV)/bin
+ENVIRONMENT := $(VENV)/.installed
+
+# A folder of wheels that pip knows, uv is to know too. Where it holds no torch, take the CPU build.
+export UV_FIND_LINKS ?= $(PIP_FIND_LINKS)
+TORCH_BACKEND := $(if $(wildcard $(addsuffix /torch-*,$(UV_FIND_LINKS))),,--torch-backend=cpu)
+# LightGBM's threads spin while they wait, which on few cores costs more than the work.
+export OMP_WAIT_POLICY ?= PASSIVE
+
+.PHONY: help
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
+
+$(ENVIRONMENT): requirements.lock pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
+	$(BIN)/uv pip install --quiet --python $(BIN)/python $(TORCH_BACKEND) -r requirements.lock
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
+	touch $@
+
+.PHONY: install
+install: $(ENVIRONMENT) ## make .venv with all that is needed
+
+.PHONY: test
+test: $(ENVIRONMENT) ## the tests that take seconds each (under 10 minutes on 2 cores)
+	$(BIN)/python -m pytest -m "not slow"
+
+.PHONY: test-all
+test-all: $(ENVIRONMENT) ## every test (under 35 minutes on 2 cores)
+	$(BIN)/python -m pytest
+
+.PHONY: lint
+lint: $(ENVIRONMENT) ## ruff, mypy --strict and the import direction
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+.PHONY: serve
+serve: $(ENVIRONMENT) ## run the API on 127.0.0.1:8000 (with an embedded Redis unless FRESHET_REDIS_URL is set)
+	$(BIN)/freshet serve
+
+.PHONY: bench
+bench: $(ENVIRONMENT) ## measure ingestion and recommendation on this machine
+	$(BIN)/python -m tests.bench
+
+.PHONY: lock
+lock: $(ENVIRONMENT) ## resolve requirements.lock anew from pyproject.toml
+	$(BIN)/uv pip compile --quiet --no-emit-find-links --no-emit-index-url --no-annotate --python-version 3.11 \
+		--custom-compile-command "make lock" --extra dev pyproject.toml --output-file requirements.lock
+	sed -i -E 's/^(torch==[0-9.]+)\+cpu$$/\1/' requirements.lock
+
+.PHONY: clean
+clean: ## remove the environment, caches and ./var
+	rm -rf $(VENV) var .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis *.egg-info
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,1 @@
+"""What a feature is: schemas, event log, session window, batch statistics and the ranking matrix."""

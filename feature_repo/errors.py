@@ -1,0 +1,31 @@
+"""What can go wrong, and who can mend it.
+
+FreshetError
+├── InputError        a file, row or argument that a person gave is unusable
+├── BundleError       a model bundle is missing, damaged or made for other features
+├── GateRefusedError  a trained bundle is worse than the one that is live
+└── LogUnavailableError   the event log cannot be reached or is full; try again later
+
+Every message says what is wrong, where, and what to do next. The command line prints it as one
+line and exits 1; the API answers 4xx or 503.
+"""
+
+
+class FreshetError(Exception):
+    """Base of every error that Freshet raises on purpose."""
+
+
+class InputError(FreshetError):
+    """A file, row or argument that a person gave is unusable."""
+
+
+class BundleError(FreshetError):
+    """A model bundle is missing, damaged or made for other features."""
+
+
+class GateRefusedError(FreshetError):
+    """A trained bundle scores below the lower bound of the one that is live."""
+
+
+class LogUnavailableError(FreshetError):
+    """The event log cannot be reached or is full."""

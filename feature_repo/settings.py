@@ -1,0 +1,80 @@
+"""Every setting of a running Freshet, read once at the edge from FRESHET_* variables and passed down."""
+
+from pathlib import Path
+
+from pydantic import Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class Settings(BaseSettings):
+    """Settings, each the field's name in capitals behind ``FRESHET_``: ``home`` is ``FRESHET_HOME``."""
+
+    model_config = SettingsConfigDict(env_prefix="FRESHET_", frozen=True)
+
+    home: Path = Field(Path("var"), description="Folder under which all state lives.")
+    redis_url: SecretStr | None = Field(
+        None, description="Redis to use, as redis://[user:password@]host:port. Without it one is started."
+    )
+    redis_port: int = Field(6390, ge=1, le=65535, description="Port of the Redis that Freshet starts itself.")
+    redis_timeout_seconds: float = Field(0.25, gt=0, description="Patience with Redis, per call.")
+
+    host: str = Field("127.0.0.1", description="Address the API listens on.")
+    port: int = Field(8000, ge=1, le=65535, description="Port the API listens on.")
+    max_body_bytes: int = Field(2 * 2**20, ge=1024, description="Largest request body; more gets 413.")
+    max_events_per_request: int = Field(1000, ge=1, description="Most events in one POST /v1/events.")
+    max_slate_size: int = Field(100, ge=1, description="Largest k that a request may ask for.")
+
+    log_partitions: int = Field(
+        16, ge=1, description="Streams the event log is spread over. Fixed for the life of a log."
+    )
+    window_size: int = Field(64, ge=1, description="Newest events of a shopper that the session window keeps.")
+    window_ttl_days: float = Field(30, gt=0, description="A window without a new event for so long expires.")
+    exposures_size: int = Field(200, ge=1, description="Newest shown items that are kept per shopper.")
+    exposures_ttl_days: float = Field(7, gt=0, description="Exposures without a new one for so long expire.")
+    dedup_hours: float = Field(24, gt=0, description="How long the log recognises an event_id it has seen.")
+    link_ttl_days: float = Field(90, gt=0, description="A visitor's link to a user lives so long after its last use.")
+    event_max_ahead_seconds: float = Field(300, ge=0, description="Events later than now by more are refused.")
+    event_max_age_days: float = Field(400, gt=0, description="Older events are refused over HTTP (not by import).")
+
+    bundle_poll_seconds: float = Field(1, gt=0, description="How often a server looks for a new model.")
+    candidates: int = Field(200, ge=10, description="Candidates that reach the ranker.")
+    served_log_queue: int = Field(10_000, ge=1, description="Served slates that may wait to be written; more are dropped and counted.")
+    served_log_flush_seconds: float = Field(5, gt=0, description="A served slate is on disk after at most so long.")
+    served_log_full_share: float = Field(
+        0.01, ge=0, le=1, description="Share of requests whose features are logged for all candidates."
+    )
+
+    @property
+    def archive_dir(self) -> Path:
+        """Parquet files of the event log, one folder per event date."""
+        return self.home / "archive"
+
+    @property
+    def catalog_dir(self) -> Path:
+        """Items and users of the shop."""
+        return self.home / "catalog"
+
+    @property
+    def imports_dir(self) -> Path:
+        """Quality reports and rejected rows of imports."""
+        return self.home / "imports"
+
+    @property
+    def models_dir(self) -> Path:
+        """Model bundles and the name of the live one."""
+        return self.home / "models"
+
+    @property
+    def served_dir(self) -> Path:
+        """Served slates with their features."""
+        return self.home / "served"
+
+    @property
+    def runs_dir(self) -> Path:
+        """TensorBoard scalars and checkpoints of trainings."""
+        return self.home / "runs"
+
+    @property
+    def redis_dir(self) -> Path:
+        """Data of the Redis that Freshet starts itself."""
+        return self.home / "redis"

@@ -1,0 +1,1 @@
+"""The offline side: import, simulate, train, evaluate, publish, and the command line."""
