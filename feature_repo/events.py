@@ -42,7 +42,9 @@ class LoggedEvent:
 
     def to_json(self) -> bytes:
         """Compact JSON object without the columns that are absent."""
-        return orjson.dumps({name: value for name in FIELD_NAMES if (value := getattr(self, name)) is not None})
+        return orjson.dumps(
+            {name: value for name in FIELD_NAMES if (value := getattr(self, name)) is not None}
+        )
 
     @classmethod
     def from_json(cls, text: bytes) -> "LoggedEvent":

@@ -27,19 +27,31 @@ class Settings(BaseSettings):
     log_partitions: int = Field(
         16, ge=1, description="Streams the event log is spread over. Fixed for the life of a log."
     )
-    window_size: int = Field(64, ge=1, description="Newest events of a shopper that the session window keeps.")
+    window_size: int = Field(
+        64, ge=1, description="Newest events of a shopper that the session window keeps."
+    )
     window_ttl_days: float = Field(30, gt=0, description="A window without a new event for so long expires.")
     exposures_size: int = Field(200, ge=1, description="Newest shown items that are kept per shopper.")
     exposures_ttl_days: float = Field(7, gt=0, description="Exposures without a new one for so long expire.")
     dedup_hours: float = Field(24, gt=0, description="How long the log recognises an event_id it has seen.")
-    link_ttl_days: float = Field(90, gt=0, description="A visitor's link to a user lives so long after its last use.")
-    event_max_ahead_seconds: float = Field(300, ge=0, description="Events later than now by more are refused.")
-    event_max_age_days: float = Field(400, gt=0, description="Older events are refused over HTTP (not by import).")
+    link_ttl_days: float = Field(
+        90, gt=0, description="A visitor's link to a user lives so long after its last use."
+    )
+    event_max_ahead_seconds: float = Field(
+        300, ge=0, description="Events later than now by more are refused."
+    )
+    event_max_age_days: float = Field(
+        400, gt=0, description="Older events are refused over HTTP (not by import)."
+    )
 
     bundle_poll_seconds: float = Field(1, gt=0, description="How often a server looks for a new model.")
     candidates: int = Field(200, ge=10, description="Candidates that reach the ranker.")
-    served_log_queue: int = Field(10_000, ge=1, description="Served slates that may wait to be written; more are dropped and counted.")
-    served_log_flush_seconds: float = Field(5, gt=0, description="A served slate is on disk after at most so long.")
+    served_log_queue: int = Field(
+        10_000, ge=1, description="Served slates that may wait to be written; more are dropped and counted."
+    )
+    served_log_flush_seconds: float = Field(
+        5, gt=0, description="A served slate is on disk after at most so long."
+    )
     served_log_full_share: float = Field(
         0.01, ge=0, le=1, description="Share of requests whose features are logged for all candidates."
     )

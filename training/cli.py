@@ -34,7 +34,9 @@ def import_(
     ] = False,
 ) -> None:
     """Bring a shop's log, catalog and users into the archive."""
-    from training.import_log import import_log  # noqa: PLC0415
+    from training.import_log import import_log
 
-    report = import_log(Settings(), events, items=items, users=users, field_map=field_map, shift_to_now=shift_to_now)
+    report = import_log(
+        Settings(), events, items=items, users=users, field_map=field_map, shift_to_now=shift_to_now
+    )
     typer.echo(report.to_text())
