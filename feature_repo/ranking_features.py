@@ -1,0 +1,212 @@
+"""The ranking feature matrix: everything the ranker sees of a request's candidates, schema ``ranking_v1``."""
+
+import hashlib
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from feature_repo.arrays import Bool, Float32, Float64, Int32, Int64
+from feature_repo.batch_features import ITEM_STATISTICS, USER_STATISTICS
+from feature_repo.schema import DAY, HOUR, SECOND, EventType
+from feature_repo.session_features import SESSION_FEATURES, Window, session_features
+from feature_repo.user_tower import UserTower
+
+SOURCES: Final = (
+    "revisits",
+    "covisitation",
+    "last_item_covisitation",
+    "session_embedding",
+    "user_embedding",
+    "category_popular",
+    "popular",
+)
+"""Names of the retrieval sources whose scores and ranks are features."""
+
+RANKING_COLUMNS: Final = (
+    *(f"{source}_{what}" for source in SOURCES for what in ("score", "rank", "relative")),
+    "fused_score",
+    "revisit_count",
+    "revisit_steps_ago",
+    "revisit_log_seconds_ago",
+    "revisit_carted",
+    "revisit_purchased",
+    "similarity_last_item",
+    "similarity_session",
+    "similarity_user",
+    "same_category_last",
+    "category_share",
+    "department_share",
+    "same_brand_last",
+    "brand_share",
+    "item_log_price",
+    "item_price_missing",
+    "price_vs_window",
+    "price_vs_user",
+    *ITEM_STATISTICS,
+    "item_log_days_since_first_seen",
+    "item_log_days_since_last_seen",
+    *SESSION_FEATURES,
+    *USER_STATISTICS,
+    "hour_of_day",
+    "day_of_week",
+)
+
+RANKING_HASH: Final = hashlib.sha256("\n".join(RANKING_COLUMNS).encode()).hexdigest()[:16]
+"""Fingerprint of the columns and their order: a bundle trained on others is refused."""
+
+
+@dataclass(frozen=True)
+class ItemColumns:
+    """What the ranker reads of items; each array has one row per item.
+
+    statistics float32[n, len(ITEM_STATISTICS)]; first_seen, last_seen int64 microseconds, -1 for never;
+    category, department, brand int32 codes, -1 where missing; price float32, imputed; price_missing bool.
+    """
+
+    statistics: Float32
+    first_seen: Int64
+    last_seen: Int64
+    category: Int32
+    department: Int32
+    brand: Int32
+    price: Float32
+    price_missing: Bool
+
+
+@dataclass(frozen=True)
+class UserRow:
+    """Batch features of one user: statistics float32[len(USER_STATISTICS)], embedding float32[d]."""
+
+    statistics: Float32
+    embedding: Float32
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """Retrieved items of one request, the best fused score first.
+
+    items int32[n]; fused float32[n]; scores, ranks and relative (to the source's best)
+    float32[n, len(SOURCES)], NaN where a source did not bring the item; ranks count from 0.
+    """
+
+    items: Int32
+    fused: Float32
+    scores: Float32
+    ranks: Float32
+    relative: Float32
+
+    def take(self, keep: Bool) -> "Candidates":
+        """The candidates where ``keep`` is True, in order."""
+        return Candidates(
+            self.items[keep], self.fused[keep], self.scores[keep], self.ranks[keep], self.relative[keep]
+        )
+
+
+@dataclass(frozen=True)
+class ShopperState:
+    """All that is known of a shopper at the moment of asking, ``as_of`` (microseconds since 1970, UTC)."""
+
+    window: Window
+    user: UserRow
+    as_of: int
+
+
+def ranking_matrix(
+    candidates: Candidates, shopper: ShopperState, items: ItemColumns, tower: UserTower
+) -> Float32:
+    """float32[candidates, len(RANKING_COLUMNS)]; NaN marks what does not exist, which LightGBM knows."""
+    active, user, as_of = shopper.window.interactions(), shopper.user, shopper.as_of
+    shown = candidates.items
+    n = shown.size
+    source_columns = np.stack([candidates.scores, candidates.ranks, candidates.relative], axis=2).reshape(
+        n, -1
+    )
+    return np.column_stack(
+        [
+            source_columns,
+            candidates.fused,
+            _revisits(shown, active, as_of),
+            _similarities(shown, active, user, tower),
+            _relations(shown, active, user, items),
+            items.statistics[shown],
+            _log_days(as_of - items.first_seen[shown], items.first_seen[shown]),
+            _log_days(as_of - items.last_seen[shown], items.last_seen[shown]),
+            _repeat(session_features(shopper.window, as_of), n),
+            _repeat(user.statistics, n),
+            _repeat(_clock(as_of), n),
+        ]
+    ).astype(np.float32, copy=False)
+
+
+def _repeat(row: Float32, n: int) -> Float32:
+    return np.broadcast_to(row, (n, row.size))
+
+
+def _clock(as_of: int) -> Float32:
+    return np.array([as_of // HOUR % 24, (as_of // DAY + 3) % 7], dtype=np.float32)
+
+
+def _log_days(age: Int64, seen: Int64) -> Float64:
+    days = np.log1p(np.maximum(age, 0) / DAY)
+    days[seen < 0] = np.nan
+    return days
+
+
+def _revisits(shown: Int32, active: Window, as_of: int) -> Float32:
+    """How often and how long ago the shopper met each item; how often it was carted and purchased."""
+    columns = np.full((shown.size, 5), np.nan, dtype=np.float32)
+    columns[:, [0, 3, 4]] = 0
+    if not active.items.size:
+        return columns
+    met = shown[:, None] == active.items[None, :]
+    columns[:, 0] = met.sum(axis=1)
+    before = columns[:, 0] > 0
+    newest = active.items.size - 1 - np.argmax(met[before, ::-1], axis=1)
+    columns[before, 1] = active.items.size - 1 - newest
+    columns[before, 2] = np.log1p(np.maximum(as_of - active.times[newest], 0) / SECOND)
+    columns[:, 3] = met @ (active.types == EventType.ADD_TO_CART.code)
+    columns[:, 4] = met @ (active.types == EventType.PURCHASE.code)
+    return columns
+
+
+def _similarities(shown: Int32, active: Window, user: UserRow, tower: UserTower) -> Float32:
+    """Cosine of each candidate with the last item, the session vector and the user vector."""
+    if active.items.size:
+        last, session = tower.embeddings[active.items[-1]], tower.session_vector(active)
+    else:
+        last = session = np.full(tower.embeddings.shape[1], np.nan, dtype=np.float32)
+    return tower.embeddings[shown] @ np.stack([last, session, user.embedding], axis=1)
+
+
+def _relations(shown: Int32, active: Window, user: UserRow, items: ItemColumns) -> Float32:
+    """Category, brand and price of each candidate against those of the window."""
+    price = np.log1p(items.price[shown])
+    mean_user_price = user.statistics[USER_STATISTICS.index("user_mean_log_price")]
+    columns = np.full((shown.size, 9), np.nan, dtype=np.float32)
+    columns[:, 5] = price
+    columns[:, 6] = items.price_missing[shown]
+    columns[:, 8] = price - mean_user_price
+    if active.items.size:
+        last = active.items[-1]
+        columns[:, 0] = _same(items.category[shown], items.category[last])
+        columns[:, 1] = _share(items.category[shown], items.category[active.items])
+        columns[:, 2] = _share(items.department[shown], items.department[active.items])
+        columns[:, 3] = _same(items.brand[shown], items.brand[last])
+        columns[:, 4] = _share(items.brand[shown], items.brand[active.items])
+        columns[:, 7] = price - np.log1p(items.price[active.items]).mean()
+    return columns
+
+
+def _same(codes: Int32, code: np.int32) -> Float32:
+    """1 where equal, 0 where not, NaN where either is missing (-1)."""
+    same = (codes == code).astype(np.float32)
+    same[(codes < 0) | (code < 0)] = np.nan
+    return same
+
+
+def _share(codes: Int32, among: Int32) -> Float32:
+    """Share of ``among`` that has each code; NaN where the code is missing (-1)."""
+    share = (codes[:, None] == among[None, :]).mean(axis=1, dtype=np.float32)
+    share[codes < 0] = np.nan
+    return share

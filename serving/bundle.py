@@ -1,0 +1,247 @@
+"""The model bundle: a directory of memory-mappable arrays that a server can read and trust.
+
+``models/<version>/`` holds ``manifest.json`` (written last), one ``.npy`` file per array, the item and shopper
+names, the catalog and the LightGBM model. ``models/CURRENT`` names the version that is live.
+"""
+
+import hashlib
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, fields, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Final, TypeVar
+
+import lightgbm
+import numpy as np
+import orjson
+import pyarrow as pa
+import pyarrow.feather
+
+from feature_repo.arrays import Bool, Float32, Int32, Strings
+from feature_repo.batch_features import USER_STATISTICS
+from feature_repo.errors import BundleError
+from feature_repo.ranking_features import RANKING_COLUMNS, RANKING_HASH, ItemColumns, UserRow
+from feature_repo.schema import Item
+from feature_repo.session_features import Window
+from feature_repo.user_tower import UserTower
+
+CURRENT: Final = "CURRENT"
+MANIFEST: Final = "manifest.json"
+RANKER: Final = "ranker.txt"
+ITEMS: Final = "items.arrow"
+SHOPPERS: Final = "shoppers.arrow"
+CATEGORIES: Final = "categories.arrow"
+NAME: Final = "name"
+
+Columns = TypeVar("Columns")
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What a bundle is: times in microseconds since 1970, checksums as SHA-256 of each file."""
+
+    version: str
+    created: int
+    training_start: int
+    training_end: int
+    feature_hash: str
+    feature_columns: list[str]
+    metrics: Mapping[str, object]
+    git_revision: str
+    checksums: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class RetrievalArrays:
+    """What the sources search: K neighbours of each item, and items by popularity.
+
+    neighbours int32[items, K] (-1 pads) with neighbour_scores float32[items, K], best first; popular int32[P] with
+    popular_scores float32[P], best first; category_popular and its scores likewise, those of category c at
+    [category_offsets[c], category_offsets[c + 1]); available bool[items].
+    """
+
+    neighbours: Int32
+    neighbour_scores: Float32
+    popular: Int32
+    popular_scores: Float32
+    category_popular: Int32
+    category_popular_scores: Float32
+    category_offsets: Int32
+    available: Bool
+
+
+@dataclass(frozen=True)
+class UserColumns:
+    """Batch features of the shoppers known at training.
+
+    statistics float32[users, len(USER_STATISTICS)], embeddings float32[users, d].
+    """
+
+    statistics: Float32
+    embeddings: Float32
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """Everything the recommender needs of a trained model, in memory or mapped from disk."""
+
+    manifest: Manifest
+    item_ids: Strings
+    catalog: pa.Table  # ITEM_SCHEMA, one row per item, in the order of item_ids
+    categories: list[str]  # path of each category code
+    shopper_keys: Strings
+    items: ItemColumns
+    tower: UserTower
+    retrieval: RetrievalArrays
+    users: UserColumns
+    ranker: lightgbm.Booster
+
+    @cached_property
+    def item_index(self) -> dict[str, int]:
+        """Index of each item id."""
+        return {item_id: index for index, item_id in enumerate(self.item_ids)}
+
+    @cached_property
+    def shopper_index(self) -> dict[str, int]:
+        """Index of each shopper key."""
+        return {key: index for index, key in enumerate(self.shopper_keys)}
+
+    def user_row(self, shopper_key: str | None, window: Window) -> UserRow:
+        """Batch features of a shopper; one the training did not know is folded in from the window."""
+        index = self.shopper_index.get(shopper_key) if shopper_key else None
+        if index is None:
+            active = window.interactions()
+            return UserRow(UNKNOWN_STATISTICS, self.tower.user_vector(active.items, active.types))
+        return UserRow(self.users.statistics[index], self.users.embeddings[index])
+
+
+UNKNOWN_STATISTICS: Final = np.full(len(USER_STATISTICS), np.nan, dtype=np.float32)
+
+
+def write_bundle(bundle: Bundle, directory: Path) -> Bundle:
+    """Write a bundle so that ``directory`` either holds all of it or does not exist; returns it with checksums."""
+    temporary = directory.with_name(f".{directory.name}.{os.getpid()}")
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(parents=True)
+    for name, array in _arrays(bundle):
+        np.save(temporary / name, array)
+    _write_table(bundle.catalog, temporary / ITEMS)
+    _write_table(pa.table({NAME: pa.array(bundle.shopper_keys, pa.string())}), temporary / SHOPPERS)
+    _write_table(pa.table({NAME: pa.array(bundle.categories, pa.string())}), temporary / CATEGORIES)
+    bundle.ranker.save_model(temporary / RANKER)
+    checksums = {path.name: _checksum(path) for path in sorted(temporary.iterdir())}
+    manifest = replace(bundle.manifest, checksums=checksums)
+    (temporary / MANIFEST).write_bytes(orjson.dumps(asdict(manifest), option=orjson.OPT_INDENT_2))
+    for path in temporary.iterdir():
+        _sync(path)
+    _sync(temporary)
+    temporary.rename(directory)
+    _sync(directory.parent)
+    return replace(bundle, manifest=manifest)
+
+
+def read_manifest(directory: Path) -> Manifest:
+    """The manifest of a bundle; BundleError when there is none or it cannot be read."""
+    try:
+        return Manifest(**orjson.loads((directory / MANIFEST).read_bytes()))
+    except FileNotFoundError:
+        raise BundleError(f"no model bundle at {directory}: run `freshet train` to make one") from None
+    except (orjson.JSONDecodeError, TypeError) as error:
+        raise BundleError(
+            f"{directory / MANIFEST} is damaged ({error}): roll back with `freshet rollback`"
+        ) from None
+
+
+def read_bundle(directory: Path) -> Bundle:
+    """Map a bundle into memory after checking that it is whole and made for today's features.
+
+    Raises BundleError that says what does not fit and what to do.
+    """
+    manifest = read_manifest(directory)
+    _check_features(manifest)
+    for name, expected in manifest.checksums.items():
+        path = directory / name
+        if not path.is_file() or _checksum(path) != expected:
+            raise BundleError(
+                f"bundle {manifest.version}: {name} is missing or differs from its checksum: "
+                "train again, or serve another version with `freshet rollback VERSION`"
+            )
+    catalog = _read_table(directory / ITEMS)
+    return Bundle(
+        manifest=manifest,
+        item_ids=catalog[Item.ID].to_numpy(),
+        catalog=catalog,
+        categories=_read_table(directory / CATEGORIES)[NAME].to_pylist(),
+        shopper_keys=_read_table(directory / SHOPPERS)[NAME].to_numpy(),
+        items=_map_columns(ItemColumns, directory),
+        tower=_map_columns(UserTower, directory),
+        retrieval=_map_columns(RetrievalArrays, directory),
+        users=_map_columns(UserColumns, directory),
+        ranker=lightgbm.Booster(model_file=directory / RANKER),
+    )
+
+
+def current_version(models: Path) -> str | None:
+    """Version that is live under ``models``, None before the first is published."""
+    try:
+        return (models / CURRENT).read_text().strip()
+    except FileNotFoundError:
+        return None
+
+
+def set_current(models: Path, version: str) -> None:
+    """Make ``version`` the live one, atomically."""
+    temporary = models / f".{CURRENT}.{os.getpid()}"
+    temporary.write_text(f"{version}\n")
+    _sync(temporary)
+    temporary.replace(models / CURRENT)
+    _sync(models)
+
+
+def _check_features(manifest: Manifest) -> None:
+    if manifest.feature_hash == RANKING_HASH:
+        return
+    lacking = [column for column in RANKING_COLUMNS if column not in manifest.feature_columns]
+    surplus = [column for column in manifest.feature_columns if column not in RANKING_COLUMNS]
+    raise BundleError(
+        f"bundle {manifest.version} was trained on other features "
+        f"(lacks {lacking or 'none'}, has unknown {surplus or 'none'}): train again with this version of Freshet"
+    )
+
+
+def _arrays(bundle: Bundle) -> Iterator[tuple[str, Float32]]:
+    for columns in (bundle.items, bundle.tower, bundle.retrieval, bundle.users):
+        for field in fields(columns):
+            yield _array_name(type(columns), field.name), getattr(columns, field.name)
+
+
+def _map_columns(kind: type[Columns], directory: Path) -> Columns:
+    names = (field.name for field in fields(kind))  # type: ignore[arg-type]
+    return kind(*(np.load(directory / _array_name(kind, name), mmap_mode="r") for name in names))
+
+
+def _array_name(kind: type, name: str) -> str:
+    return f"{kind.__name__}.{name}.npy"
+
+
+def _write_table(table: pa.Table, path: Path) -> None:
+    pyarrow.feather.write_feather(table, path, compression="uncompressed")
+
+
+def _read_table(path: Path) -> pa.Table:
+    return pyarrow.feather.read_table(path, memory_map=True)
+
+
+def _checksum(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,110 @@
+"""A question to the recommender, in the caller's words and in a bundle's, and the answer."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from feature_repo.arrays import Bool, Float32, Int32
+from feature_repo.ranking_features import Candidates, ShopperState
+from feature_repo.schema import CATEGORY_SEPARATOR, EventType, Item
+from feature_repo.session_features import encode_window
+from feature_repo.session_window import WindowEvent
+from serving.bundle import Bundle
+
+
+@dataclass(frozen=True)
+class Filters:
+    """What a request allows: a category path and all below it, brands, a price range. None allows everything."""
+
+    category: str | None = None
+    brands: Sequence[str] | None = None
+    min_price: float | None = None
+    max_price: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Question:
+    """One request, in ids.
+
+    events: the shopper's window, oldest first; shopper_key: whose batch features to use; as_of: microseconds since
+    1970, UTC; k: length of the slate; context_items and cart: what the page shows, taken as seen and carted right now
+    and never recommended; repeat_last: whether the item of the newest interaction may come again.
+    """
+
+    events: Sequence[WindowEvent]
+    shopper_key: str | None
+    as_of: int
+    k: int
+    context_items: Sequence[str] = ()
+    cart: Sequence[str] = ()
+    filters: Filters = Filters()
+    repeat_last: bool = False
+
+    def encode(self, bundle: Bundle) -> "Query":
+        """The same question in the indexes of ``bundle``."""
+        page = [
+            *(WindowEvent(self.as_of, "", EventType.ADD_TO_CART, item_id) for item_id in self.cart),
+            *(WindowEvent(self.as_of, "", EventType.VIEW, item_id) for item_id in self.context_items),
+        ]
+        stored = encode_window(self.events, bundle.item_index)
+        window = encode_window([*self.events, *page], bundle.item_index) if page else stored
+        excluded = [
+            index for event in page if (index := bundle.item_index.get(event.item_id or "")) is not None
+        ]
+        last = stored.interactions().items[-1:]
+        if not self.repeat_last:
+            excluded.extend(last)
+        return Query(
+            shopper=ShopperState(window, bundle.user_row(self.shopper_key, window), self.as_of),
+            k=self.k,
+            excluded=np.array(excluded, dtype=np.int32),
+            allowed=_allowed(bundle, self.filters),
+        )
+
+
+@dataclass(frozen=True)
+class Query:
+    """One request, in terms of one bundle: its indexes of items.
+
+    k: length of the slate; excluded int32[m]: items that may not be shown; allowed bool[items]: the items that
+    the request's filters leave, None for all.
+    """
+
+    shopper: ShopperState
+    k: int
+    excluded: Int32 = field(default_factory=lambda: np.zeros(0, np.int32))
+    allowed: Bool | None = None
+
+
+@dataclass(frozen=True)
+class Slate:
+    """An ordered answer and what it was computed from.
+
+    items int32[k'] (fewer than k only when the shop has no more that may be shown) with scores float32[k'], best
+    first; the last ``filled`` of them came from popularity because the candidates were used up.
+    candidates and features (float32[candidates, len(RANKING_COLUMNS)]): all that were ranked.
+    """
+
+    items: Int32
+    scores: Float32
+    filled: int
+    candidates: Candidates
+    features: Float32
+
+
+def _allowed(bundle: Bundle, filters: Filters) -> Bool | None:
+    if filters == Filters():
+        return None
+    allowed = np.ones(len(bundle.item_ids), dtype=bool)
+    if filters.category is not None:
+        below = filters.category + CATEGORY_SEPARATOR
+        inside = [path == filters.category or path.startswith(below) for path in bundle.categories]
+        allowed &= np.append(inside, False)[bundle.items.category]  # code -1, no category, is the last entry
+    if filters.brands is not None:
+        allowed &= np.isin(bundle.catalog[Item.BRAND].to_numpy(), list(filters.brands))
+    if filters.min_price is not None:
+        allowed &= ~bundle.items.price_missing & (bundle.items.price >= filters.min_price)
+    if filters.max_price is not None:
+        allowed &= ~bundle.items.price_missing & (bundle.items.price <= filters.max_price)
+    return allowed

@@ -1,0 +1,66 @@
+"""The recommender: the stages from a shopper's state to a slate, the same for a request, a batch and a replay."""
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from itertools import pairwise
+
+import numpy as np
+
+from feature_repo.arrays import Float32
+from feature_repo.ranking_features import Candidates, ranking_matrix
+from serving import reranking
+from serving.bundle import Bundle
+from serving.query import Query, Slate
+from serving.ranking import rank
+from serving.retrieval import retrieve
+
+Stage = Callable[[str], AbstractContextManager[object]]
+"""Called with a stage's name around its work, to measure it."""
+
+
+class Recommender:
+    """Answers queries from one bundle. Stateless between calls; safe to share between threads."""
+
+    def __init__(self, bundle: Bundle, candidates: int) -> None:
+        self.bundle = bundle
+        self.candidates = candidates
+
+    def recommend(self, queries: Sequence[Query], stage: Stage = nullcontext) -> list[Slate]:
+        """A slate for each query, in order. A query's slate does not depend on the others beside it."""
+        with stage("retrieve"):
+            retrieved = [retrieve(self.bundle, query.shopper, self.candidates) for query in queries]
+        with stage("filter"):
+            candidates = [self._filter(c, query) for c, query in zip(retrieved, queries, strict=True)]
+        with stage("features"):
+            matrices = [self.features(c, query) for c, query in zip(candidates, queries, strict=True)]
+        with stage("rank"):
+            scores = self._rank(matrices)
+        with stage("rerank"):
+            return [
+                self._slate(query, c, matrix, score)
+                for query, c, matrix, score in zip(queries, candidates, matrices, scores, strict=True)
+            ]
+
+    def features(self, candidates: Candidates, query: Query) -> Float32:
+        """The ranking feature matrix of a query's candidates."""
+        return ranking_matrix(candidates, query.shopper, self.bundle.items, self.bundle.tower)
+
+    def _filter(self, candidates: Candidates, query: Query) -> Candidates:
+        available = self.bundle.retrieval.available
+        return candidates.take(reranking.may_show(candidates.items, query.excluded, available, query.allowed))
+
+    def _rank(self, matrices: list[Float32]) -> list[Float32]:
+        if not matrices:
+            return []
+        scores = rank(self.bundle.ranker, np.concatenate(matrices))
+        ends = np.cumsum([0, *(len(matrix) for matrix in matrices)])
+        return [scores[start:end] for start, end in pairwise(ends)]
+
+    def _slate(self, query: Query, candidates: Candidates, features: Float32, scores: Float32) -> Slate:
+        items, slate_scores = reranking.best(candidates.items, scores, query.k)
+        ranked = items.size
+        if ranked < query.k:
+            popular = self.bundle.retrieval.popular
+            keep = reranking.may_show(popular, query.excluded, self.bundle.retrieval.available, query.allowed)
+            items, slate_scores = reranking.fill(items, slate_scores, popular[keep], query.k)
+        return Slate(items, slate_scores, items.size - ranked, candidates, features)
