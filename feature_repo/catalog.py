@@ -1,0 +1,49 @@
+"""The catalog: the shop's items and users, each one Parquet file with a row per id."""
+
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from filelock import FileLock
+
+from feature_repo.durable_file import replace_file, to_parquet
+from feature_repo.schema import ITEM_SCHEMA, USER_SCHEMA, Item, User
+
+_ITEMS: Final = "items.parquet"
+_USERS: Final = "users.parquet"
+
+
+def read_items(folder: Path) -> pa.Table:
+    """Items of ITEM_SCHEMA sorted by item_id; empty when the shop has no catalog."""
+    return _read(folder / _ITEMS, ITEM_SCHEMA)
+
+
+def read_users(folder: Path) -> pa.Table:
+    """Users of USER_SCHEMA sorted by user_id; empty when the shop gave none."""
+    return _read(folder / _USERS, USER_SCHEMA)
+
+
+def upsert_items(folder: Path, items: pa.Table) -> None:
+    """Add items, a table of ITEM_SCHEMA, or replace those of the same id; of one id the last row stays."""
+    _upsert(folder / _ITEMS, items.cast(ITEM_SCHEMA), Item.ID)
+
+
+def upsert_users(folder: Path, users: pa.Table) -> None:
+    """Add users, a table of USER_SCHEMA, or replace those of the same id; of one id the last row stays."""
+    _upsert(folder / _USERS, users.cast(USER_SCHEMA), User.ID)
+
+
+def _read(path: Path, schema: pa.Schema) -> pa.Table:
+    return pq.ParquetFile(path).read() if path.exists() else schema.empty_table()
+
+
+def _upsert(path: Path, rows: pa.Table, key: str) -> None:
+    with FileLock(path.with_name(f".{path.name}.lock")):
+        everything = pa.concat_tables([_read(path, rows.schema), rows])
+        ids = everything[key].to_numpy()
+        _, newest_from_behind = np.unique(ids[::-1], return_index=True)
+        newest = everything.take(pa.array(len(ids) - 1 - newest_from_behind, pa.int64()))
+        replace_file(path, to_parquet(newest.take(pc.sort_indices(newest[key]))))

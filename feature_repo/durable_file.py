@@ -1,0 +1,40 @@
+"""Files that are whole or absent, whatever is killed: written aside, forced to disk, then renamed."""
+
+import os
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+
+def to_parquet(table: pa.Table) -> pa.Buffer:
+    """Parquet bytes of a table; equal rows in equal order give equal bytes."""
+    sink = pa.BufferOutputStream()
+    pq.write_table(table.combine_chunks(), sink, compression="zstd")
+    return sink.getvalue()
+
+
+def write_synced(path: Path, content: pa.Buffer | bytes) -> None:
+    """Write a file and wait until its content is on disk."""
+    with path.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def sync_folder(folder: Path) -> None:
+    """Wait until the names in a folder are on disk: a rename alone may be lost with the power."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def replace_file(path: Path, content: pa.Buffer | bytes) -> None:
+    """Give ``path`` new content; a reader sees the old or the new, never a part. One writer at a time."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    staged = path.with_name(f".{path.name}.tmp")
+    write_synced(staged, content)
+    staged.replace(path)
+    sync_folder(path.parent)
