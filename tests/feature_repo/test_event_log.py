@@ -1,0 +1,278 @@
+"""Appending, delivering and trimming, the same on both logs; then what only a server can show."""
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from redis import Redis
+from redis.asyncio import RedisCluster
+from redis.crc import key_slot
+
+from feature_repo.errors import LogUnavailableError
+from feature_repo.event_log import EventLog, Verdict, partition_of
+from feature_repo.events import LoggedEvent
+from feature_repo.redis_event_log import RedisEventLog
+from feature_repo.settings import Settings
+from serving.embedded_redis import embedded_redis, server_binary
+from tests.conftest import free_port, wait_until
+from tests.feature_repo.log_events import HOSTILE_IDS, event, impression
+
+pytestmark = pytest.mark.anyio
+
+ANN = "u:ann"
+
+
+async def delivered(log: EventLog, group: str = "readers") -> list[LoggedEvent]:
+    """Everything of every partition that the group has not had, acknowledged."""
+    found = []
+    for partition in range(log.partitions):
+        batch = await log.deliver(group, "reader", partition, 1000)
+        await log.acknowledge(group, partition, [entry_id for entry_id, _ in batch])
+        found += [logged for _, logged in batch]
+    return found
+
+
+async def test_events_are_delivered_as_they_were_appended(log: EventLog) -> None:
+    events = [
+        event(1, query="mugs", quantity=2, price=9.5, value=4.5, position=3, properties='{"a":1}'),
+        impression(2, placement="home", request_id="r1", campaign_id="c", session_id="s"),
+        event(3, visitor_id="v"),
+    ]
+    assert await log.append(events) == [Verdict.ACCEPTED] * 3
+    assert sorted(await delivered(log), key=lambda logged: logged.event_id) == events
+
+
+async def test_an_empty_batch_is_accepted(log: EventLog) -> None:
+    assert await log.append([]) == []
+
+
+async def test_an_event_given_again_later_is_a_duplicate_and_logged_once(log: EventLog) -> None:
+    assert await log.append([event(1)]) == [Verdict.ACCEPTED]
+    assert await log.append([event(1)]) == [Verdict.DUPLICATE]
+    assert await delivered(log) == [event(1)]
+
+
+async def test_an_event_id_repeated_in_one_batch_counts_once(log: EventLog) -> None:
+    verdicts = await log.append([event(1), event(2), event(1)])
+    assert verdicts == [Verdict.ACCEPTED, Verdict.ACCEPTED, Verdict.DUPLICATE]
+    assert await delivered(log) == [event(1), event(2)]
+
+
+async def test_verdicts_stand_in_the_order_of_the_events_across_partitions(log: EventLog) -> None:
+    shoppers = [event(number, user_id=f"user-{number}") for number in range(40)]
+    await log.append(shoppers[::3])
+    expected = [Verdict.ACCEPTED if number % 3 else Verdict.DUPLICATE for number in range(40)]
+    assert await log.append(shoppers) == expected
+
+
+@pytest.mark.parametrize("bad", [event(2, user_id=None), impression(2, item_id=None)])
+async def test_one_incomplete_event_keeps_the_whole_batch_out(log: EventLog, bad: LoggedEvent) -> None:
+    with pytest.raises(ValueError, match="needs a"):
+        await log.append([event(1), bad])
+    assert await log.append([event(1)]) == [Verdict.ACCEPTED]
+
+
+async def test_a_partition_is_delivered_in_batches_of_the_size_asked_for(log: EventLog) -> None:
+    events = [event(number) for number in range(5)]
+    await log.append(events)
+    partition = partition_of(ANN, log.partitions)
+    batches = []
+    for _ in range(4):
+        batch = await log.deliver("readers", "reader", partition, 2)
+        await log.acknowledge("readers", partition, [entry_id for entry_id, _ in batch])
+        batches.append([logged for _, logged in batch])
+    assert batches == [events[:2], events[2:4], events[4:], []]
+
+
+async def test_what_was_not_acknowledged_comes_again_before_what_is_new(log: EventLog) -> None:
+    partition = partition_of(ANN, log.partitions)
+    await log.append([event(1), event(2)])
+    first, second = await log.deliver("readers", "reader", partition, 10)
+    await log.acknowledge("readers", partition, [first[0]])
+    await log.append([event(3)])
+    again = await log.deliver("readers", "reader", partition, 10)
+    assert again[0] == second
+    assert [logged for _, logged in again] == [event(2), event(3)]
+
+
+async def test_consumers_of_a_group_share_the_work_and_groups_do_not(log: EventLog) -> None:
+    partition = partition_of(ANN, log.partitions)
+    await log.append([event(1), event(2)])
+    one = await log.deliver("readers", "one", partition, 1)
+    two = await log.deliver("readers", "two", partition, 10)
+    assert [logged for _, logged in one + two] == [event(1), event(2)]
+    assert await delivered(log, "others") == [event(1), event(2)]
+
+
+async def test_trimming_leaves_what_any_group_still_needs(log: EventLog) -> None:
+    partition = partition_of(ANN, log.partitions)
+    await log.append([event(number) for number in range(6)])
+    assert await log.trim(partition) == 0  # nobody has read
+    await delivered(log, "fast")
+    slow = await log.deliver("slow", "reader", partition, 4)
+    await log.acknowledge("slow", partition, [entry_id for entry_id, _ in slow[:2]])
+    assert await log.trim(partition) == 2
+    assert [logged for _, logged in await log.deliver("slow", "reader", partition, 10)] == [
+        event(number) for number in range(2, 6)
+    ]
+
+
+async def test_a_partition_that_nobody_wrote_has_nothing_to_deliver_or_trim(log: EventLog) -> None:
+    assert await log.trim(0) == 0
+    assert await log.deliver("readers", "reader", 0, 10) == []
+    assert await log.trim(0) == 0
+
+
+@pytest.fixture
+def redis_log(clean_redis: Redis, redis_url: str, settings: Settings) -> RedisEventLog:
+    assert clean_redis.dbsize() == 0
+    return RedisEventLog.connect(redis_url, settings)
+
+
+@pytest.mark.integration
+class TestRedis:
+    async def test_every_key_but_the_streams_expires(
+        self, redis_log: RedisEventLog, clean_redis: Redis, settings: Settings
+    ) -> None:
+        await redis_log.append([event(1), event(2, visitor_id="v", user_id="ann"), impression(3)])
+        days = {
+            "seen": settings.dedup_hours / 24,
+            "window": settings.window_ttl_days,
+            "shown": settings.exposures_ttl_days,
+            "link": settings.link_ttl_days,
+        }
+        lives: dict[str, Any] = {}
+        for key in clean_redis.keys():  # type: ignore[union-attr]  # noqa: SIM118
+            lives.setdefault(key.decode().split(":")[2], clean_redis.ttl(key))
+        assert lives.pop("log") == -1
+        assert lives == pytest.approx({kind: life * 86_400 for kind, life in days.items()}, abs=5)
+
+    async def test_all_keys_of_a_call_lie_in_one_slot_whatever_the_ids(
+        self, redis_log: RedisEventLog, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        calls: list[tuple[Any, ...]] = []
+        send = redis_log._send
+
+        async def spy(commands: Any) -> Any:
+            calls.extend(commands)
+            return await send(commands)
+
+        monkeypatch.setattr(redis_log, "_send", spy)
+        await redis_log.append(
+            [
+                event(number, event_id=an_id, user_id=user, visitor_id=an_id, item_id=an_id)
+                for number, an_id in enumerate(HOSTILE_IDS)
+                for user in (an_id, None)
+            ]
+        )
+        slots = [{key_slot(key.encode()) for key in call[3 : 3 + call[2]]} for call in calls]
+        assert [len(slot) for slot in slots] == [1] * len(calls)
+        assert len(set.union(*slots)) > 1
+
+    async def test_a_server_that_forgot_the_functions_gets_them_again(
+        self, redis_log: RedisEventLog, clean_redis: Redis
+    ) -> None:
+        await redis_log.append([event(1)])
+        clean_redis.function_flush()
+        assert await redis_log.append([event(1), event(2)]) == [Verdict.DUPLICATE, Verdict.ACCEPTED]
+
+    async def test_a_full_server_refuses_and_takes_the_same_events_later(
+        self, redis_log: RedisEventLog, clean_redis: Redis
+    ) -> None:
+        await redis_log.append([event(1)])
+        clean_redis.config_set("maxmemory", 1)
+        try:
+            with pytest.raises(LogUnavailableError, match=r"takes no writes.*give Redis memory"):
+                await redis_log.append([event(2)])
+        finally:
+            clean_redis.config_set("maxmemory", 0)
+        assert await redis_log.append([event(1), event(2)]) == [Verdict.DUPLICATE, Verdict.ACCEPTED]
+
+    async def test_it_works_in_a_cluster(self, tmp_path: Path, settings: Settings) -> None:
+        with cluster_of_one(tmp_path) as port:
+            log = RedisEventLog(RedisCluster("127.0.0.1", port), settings)
+            events = [
+                event(number, user_id=f"user-{number}", visitor_id=f"visitor-{number}")
+                for number in range(20)
+            ]
+            assert await log.append(events) == [Verdict.ACCEPTED] * 20
+            assert await log.append(events) == [Verdict.DUPLICATE] * 20
+            shopper = await log.shopper(None, "visitor-7")
+            assert (shopper.user_id, [seen.event_id for seen in shopper.window]) == ("user-7", ["e007"])
+            assert {logged.event_id for logged in await delivered(log)} == {f"e{n:03}" for n in range(20)}
+            await log.aclose()
+
+
+@pytest.mark.integration
+class TestOutage:
+    async def test_a_dead_server_is_reported_at_once_and_is_back_with_what_it_acknowledged(
+        self, settings: Settings
+    ) -> None:
+        log = RedisEventLog.connect(f"redis://127.0.0.1:{settings.redis_port}", settings)
+        with embedded_redis(settings):
+            await log.append([event(1), event(2)])
+            wait_until_on_disk(settings)
+            os.kill(server_pid(settings), signal.SIGKILL)
+            began = time.monotonic()
+            with pytest.raises(LogUnavailableError, match=r"cannot be reached.*FRESHET_REDIS_URL"):
+                await log.append([event(3)])
+            with pytest.raises(LogUnavailableError):
+                await log.shopper("ann", None)
+            with pytest.raises(LogUnavailableError):
+                await log.ping()
+            assert time.monotonic() - began < 1
+        with embedded_redis(settings):
+            assert await log.append([event(2), event(3)]) == [Verdict.DUPLICATE, Verdict.ACCEPTED]
+            assert await delivered(log) == [event(1), event(2), event(3)]
+        await log.aclose()
+
+    async def test_a_server_that_hangs_costs_no_more_than_the_timeout(self, settings: Settings) -> None:
+        hasty = settings.model_copy(update={"redis_timeout_seconds": 0.2})
+        with embedded_redis(settings) as url:
+            log = RedisEventLog.connect(url, hasty)
+            pid = server_pid(settings)
+            os.kill(pid, signal.SIGSTOP)
+            try:
+                began = time.monotonic()
+                with pytest.raises(LogUnavailableError):
+                    await log.append([event(1)])
+                assert time.monotonic() - began < 1.5
+            finally:
+                os.kill(pid, signal.SIGCONT)
+            assert (await log.append([event(1)]))[0] in Verdict
+            await log.aclose()
+
+
+def server_pid(settings: Settings) -> int:
+    with Redis("127.0.0.1", settings.redis_port) as client:
+        return int(client.info("server")["process_id"])
+
+
+def wait_until_on_disk(settings: Settings) -> None:
+    with Redis("127.0.0.1", settings.redis_port) as client:
+        local, _ = client.waitaof(1, 0, 5000)
+    assert local == 1
+
+
+@contextmanager
+def cluster_of_one(folder: Path) -> Iterator[int]:
+    """A cluster whose single node owns every slot; it refuses calls across slots like any other."""
+    port, bus = free_port(), free_port()
+    command = [server_binary(), "--port", port, "--cluster-enabled", "yes", "--cluster-port", bus]
+    command += ["--bind", "127.0.0.1", "--dir", folder, "--logfile", folder / "cluster.log", "--save", ""]
+    process = subprocess.Popen([str(word) for word in command])
+    try:
+        with Redis("127.0.0.1", port) as node:
+            wait_until(node.ping)
+            node.execute_command("CLUSTER ADDSLOTSRANGE", 0, 16_383)
+            wait_until(lambda: node.execute_command("CLUSTER INFO")["cluster_state"] == "ok")
+        yield port
+    finally:
+        process.kill()
+        process.wait()

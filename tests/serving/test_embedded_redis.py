@@ -1,0 +1,135 @@
+"""The Redis that Freshet starts itself."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from pydantic import SecretStr
+from redis import Redis
+from redis.exceptions import ConnectionError as RedisConnectionError
+
+from feature_repo.errors import LogUnavailableError
+from feature_repo.settings import Settings
+from serving import embedded_redis as module
+from serving.embedded_redis import embedded_redis, server_binary
+from tests.conftest import free_port, wait_until
+
+
+def test_a_redis_that_is_given_is_used_and_none_started(tmp_path: Path) -> None:
+    given = Settings(home=tmp_path / "home", redis_url=SecretStr("redis://elsewhere:1"))
+    with embedded_redis(given) as url:
+        assert url == "redis://elsewhere:1"
+    assert not given.home.exists()
+
+
+def test_without_the_wheel_a_server_on_path_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    server = tmp_path / "redis-server"
+    server.write_text("#!/bin/sh\n")
+    server.chmod(0o755)
+    monkeypatch.setattr(module, "find_spec", lambda _: None)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert server_binary() == server
+
+
+def test_without_any_server_it_says_what_to_do(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "find_spec", lambda _: None)
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(LogUnavailableError, match="FRESHET_REDIS_URL"), embedded_redis(settings):
+        pass
+
+
+@pytest.mark.integration
+class TestStarted:
+    def test_it_is_durable_private_and_refuses_rather_than_forgets(self, settings: Settings) -> None:
+        with embedded_redis(settings) as url, Redis.from_url(url) as client:
+            assert {
+                name: client.config_get(name)[name]
+                for name in ("bind", "appendonly", "appendfsync", "maxmemory-policy", "dir", "save")
+            } == {
+                "bind": "127.0.0.1",
+                "appendonly": "yes",
+                "appendfsync": "everysec",
+                "maxmemory-policy": "noeviction",
+                "dir": str(settings.redis_dir),
+                "save": "",
+            }
+
+    def test_it_ends_with_its_context_and_its_data_comes_back(self, settings: Settings) -> None:
+        with embedded_redis(settings) as url, Redis.from_url(url) as client:
+            client.set("kept", "yes")
+        with pytest.raises(RedisConnectionError):
+            Redis.from_url(url).ping()
+        with embedded_redis(settings) as url, Redis.from_url(url) as client:
+            assert client.get("kept") == b"yes"
+
+    def test_a_relative_home_works(self, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.chdir(settings.home)
+        with embedded_redis(settings.model_copy(update={"home": Path("var")})) as url:
+            Redis.from_url(url).set("a", "b")
+        assert (settings.home / "var" / "redis" / "appendonlydir").is_dir()
+
+    def test_a_port_that_is_taken_names_the_setting(self, settings: Settings) -> None:
+        taken = f"port {settings.redis_port} is taken.*FRESHET_REDIS_PORT"
+        with (
+            socket.create_server(("127.0.0.1", settings.redis_port)),
+            pytest.raises(LogUnavailableError, match=taken),
+            embedded_redis(settings),
+        ):
+            pass
+
+    def test_another_redis_at_the_port_is_not_mistaken_for_ours(
+        self, settings: Settings, tmp_path: Path
+    ) -> None:
+        elsewhere = settings.model_copy(update={"home": tmp_path / "elsewhere"})
+        with (
+            embedded_redis(settings),
+            pytest.raises(LogUnavailableError, match="is taken"),
+            embedded_redis(elsewhere),
+        ):
+            pass
+
+    def test_two_servers_never_share_data(self, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(module, "_STOP_SECONDS", 0.1)
+        beside = settings.model_copy(update={"redis_port": free_port()})
+        with (
+            embedded_redis(settings),
+            pytest.raises(LogUnavailableError, match=r"another Freshet.*FRESHET_HOME"),
+            embedded_redis(beside),
+        ):
+            pass
+
+    @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a child that its parent died")
+    def test_it_ends_when_its_parent_is_killed_and_can_start_at_once(self, settings: Settings) -> None:
+        program = (
+            "import sys\n"
+            "from feature_repo.settings import Settings\n"
+            "from serving.embedded_redis import embedded_redis\n"
+            "with embedded_redis(Settings()) as url:\n"
+            "    print(url, flush=True)\n"
+            "    sys.stdin.read()\n"
+        )
+        environment = {name: value for name, value in os.environ.items() if name != "FRESHET_REDIS_URL"} | {
+            "FRESHET_HOME": str(settings.home),
+            "FRESHET_REDIS_PORT": str(settings.redis_port),
+        }
+        parent = subprocess.Popen(
+            [sys.executable, "-c", program],
+            env=environment,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        assert parent.stdout is not None
+        url = parent.stdout.readline().strip()
+        with Redis.from_url(url) as client:
+            orphan = int(client.info("server")["process_id"])
+        parent.send_signal(signal.SIGKILL)
+        parent.communicate()
+        with embedded_redis(settings) as again, Redis.from_url(again) as client:
+            assert again == url
+            assert int(client.info("server")["process_id"]) != orphan
+        wait_until(lambda: not Path(f"/proc/{orphan}").exists())
