@@ -40,3 +40,22 @@ def import_(
         Settings(), events, items=items, users=users, field_map=field_map, shift_to_now=shift_to_now
     )
     typer.echo(report.to_text())
+
+
+@app.command()
+def simulate(
+    *,
+    users: Annotated[int, typer.Option(help="People who shop, seven in ten with an account.")] = 5_000,
+    items: Annotated[int, typer.Option(help="Products in the catalog.")] = 2_000,
+    events: Annotated[int, typer.Option(help="Events to aim at.")] = 200_000,
+    days: Annotated[int, typer.Option(help="Length of the log.")] = 60,
+    seed: Annotated[int, typer.Option(help="The same seed writes the same files.")] = 1,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder to write to  [default: FRESHET_HOME/simulated]")
+    ] = None,
+) -> None:
+    """Make a shop whose truth is known: a log, a catalog, users and how likely each choice was."""
+    from training.simulate import ShopSize, simulate
+
+    size = ShopSize(users=users, items=items, events=events, days=days)
+    typer.echo(simulate(out or Settings().home / "simulated", size, seed=seed).to_text())
