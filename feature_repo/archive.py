@@ -27,7 +27,7 @@ from feature_repo.distinct_events import (
     name_of_day,
     rows_lost_to_another_date,
 )
-from feature_repo.durable_file import replace_file, sync_folder, to_parquet, write_synced
+from feature_repo.durable_file import replace_file, sync, to_parquet, write_synced
 from feature_repo.errors import InputError
 from feature_repo.schema import DAY, EVENT_SCHEMA, Event
 
@@ -69,8 +69,8 @@ class Archive:
             for staged, target in files:
                 target.parent.mkdir(exist_ok=True)
                 staged.replace(target)
-                sync_folder(target.parent)
-            sync_folder(self.root)
+                sync(target.parent)
+            sync(self.root)
 
     def compact(self) -> CompactionReport:
         """Leave each event_id once in the whole archive, and one file per date sorted by (timestamp, event_id).
@@ -173,7 +173,7 @@ class Archive:
             superseded = [file for file in superseded if file != compacted]
         for file in superseded:
             file.unlink()
-        sync_folder(self._folder(date))
+        sync(self._folder(date))
 
 
 def _require_event_schema(events: pa.Table) -> None:

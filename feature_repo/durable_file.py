@@ -22,9 +22,9 @@ def write_synced(path: Path, content: pa.Buffer | bytes) -> None:
         os.fsync(file.fileno())
 
 
-def sync_folder(folder: Path) -> None:
-    """Wait until the names in a folder are on disk: a rename alone may be lost with the power."""
-    descriptor = os.open(folder, os.O_RDONLY)
+def sync(path: Path) -> None:
+    """Wait until a file, or the names in a folder, are on disk: a rename alone may be lost with the power."""
+    descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:
@@ -37,4 +37,4 @@ def replace_file(path: Path, content: pa.Buffer | bytes) -> None:
     staged = path.with_name(f".{path.name}.tmp")
     write_synced(staged, content)
     staged.replace(path)
-    sync_folder(path.parent)
+    sync(path.parent)

@@ -119,9 +119,8 @@ def ranking_matrix(
     active, user, as_of = shopper.window.interactions(), shopper.user, shopper.as_of
     shown = candidates.items
     n = shown.size
-    source_columns = np.stack([candidates.scores, candidates.ranks, candidates.relative], axis=2).reshape(
-        n, -1
-    )
+    by_source = np.stack([candidates.scores, candidates.ranks, candidates.relative], axis=2)
+    source_columns = by_source.reshape(n, 3 * len(SOURCES))
     return np.column_stack(
         [
             source_columns,

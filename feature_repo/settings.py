@@ -30,7 +30,7 @@ class Settings(BaseSettings):
     window_size: int = Field(
         64, ge=1, description="Newest events of a shopper that the session window keeps."
     )
-    window_ttl_days: float = Field(30, gt=0, description="A window without a new event for so long expires.")
+    window_ttl_days: float = Field(90, gt=0, description="A window without a new event for so long expires.")
     exposures_size: int = Field(200, ge=1, description="Newest shown items that are kept per shopper.")
     exposures_ttl_days: float = Field(7, gt=0, description="Exposures without a new one for so long expire.")
     dedup_hours: float = Field(24, gt=0, description="How long the log recognises an event_id it has seen.")
@@ -45,6 +45,7 @@ class Settings(BaseSettings):
     )
 
     bundle_poll_seconds: float = Field(1, gt=0, description="How often a server looks for a new model.")
+    bundles_kept: int = Field(5, ge=2, description="Newest published models that stay to roll back to.")
     candidates: int = Field(200, ge=10, description="Candidates that reach the ranker.")
     served_log_queue: int = Field(
         10_000, ge=1, description="Served slates that may wait to be written; more are dropped and counted."

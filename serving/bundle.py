@@ -21,6 +21,7 @@ import pyarrow.feather
 
 from feature_repo.arrays import Bool, Float32, Int32, Strings
 from feature_repo.batch_features import USER_STATISTICS
+from feature_repo.durable_file import replace_file, sync
 from feature_repo.errors import BundleError
 from feature_repo.ranking_features import RANKING_COLUMNS, RANKING_HASH, ItemColumns, UserRow
 from feature_repo.schema import Item
@@ -96,7 +97,7 @@ class Bundle:
     tower: UserTower
     retrieval: RetrievalArrays
     users: UserColumns
-    ranker: lightgbm.Booster
+    ranker: lightgbm.Booster | None  # None where the log was too small to train one
 
     @cached_property
     def item_index(self) -> dict[str, int]:
@@ -130,15 +131,16 @@ def write_bundle(bundle: Bundle, directory: Path) -> Bundle:
     _write_table(bundle.catalog, temporary / ITEMS)
     _write_table(pa.table({NAME: pa.array(bundle.shopper_keys, pa.string())}), temporary / SHOPPERS)
     _write_table(pa.table({NAME: pa.array(bundle.categories, pa.string())}), temporary / CATEGORIES)
-    bundle.ranker.save_model(temporary / RANKER)
+    if bundle.ranker is not None:
+        bundle.ranker.save_model(temporary / RANKER)
     checksums = {path.name: _checksum(path) for path in sorted(temporary.iterdir())}
     manifest = replace(bundle.manifest, checksums=checksums)
     (temporary / MANIFEST).write_bytes(orjson.dumps(asdict(manifest), option=orjson.OPT_INDENT_2))
     for path in temporary.iterdir():
-        _sync(path)
-    _sync(temporary)
+        sync(path)
+    sync(temporary)
     temporary.rename(directory)
-    _sync(directory.parent)
+    sync(directory.parent)
     return replace(bundle, manifest=manifest)
 
 
@@ -179,7 +181,7 @@ def read_bundle(directory: Path) -> Bundle:
         tower=_map_columns(UserTower, directory),
         retrieval=_map_columns(RetrievalArrays, directory),
         users=_map_columns(UserColumns, directory),
-        ranker=lightgbm.Booster(model_file=directory / RANKER),
+        ranker=lightgbm.Booster(model_file=directory / RANKER) if RANKER in manifest.checksums else None,
     )
 
 
@@ -191,13 +193,17 @@ def current_version(models: Path) -> str | None:
         return None
 
 
+def read_live_bundle(models: Path) -> Bundle:
+    """The bundle that is live under ``models``; BundleError when none was published or it cannot be used."""
+    version = current_version(models)
+    if version is None:
+        raise BundleError(f"no model is published under {models}: run `freshet train` to make one")
+    return read_bundle(models / version)
+
+
 def set_current(models: Path, version: str) -> None:
     """Make ``version`` the live one, atomically."""
-    temporary = models / f".{CURRENT}.{os.getpid()}"
-    temporary.write_text(f"{version}\n")
-    _sync(temporary)
-    temporary.replace(models / CURRENT)
-    _sync(models)
+    replace_file(models / CURRENT, f"{version}\n".encode())
 
 
 def _check_features(manifest: Manifest) -> None:
@@ -237,11 +243,3 @@ def _read_table(path: Path) -> pa.Table:
 def _checksum(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

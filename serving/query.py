@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Final
 
 import numpy as np
 
@@ -11,6 +12,8 @@ from feature_repo.schema import CATEGORY_SEPARATOR, EventType, Item
 from feature_repo.session_features import encode_window
 from feature_repo.session_window import WindowEvent
 from serving.bundle import Bundle
+
+DEFAULT_SLATE_SIZE: Final = 20
 
 
 @dataclass(frozen=True)
@@ -27,15 +30,15 @@ class Filters:
 class Question:
     """One request, in ids.
 
-    events: the shopper's window, oldest first; shopper_key: whose batch features to use; as_of: microseconds since
-    1970, UTC; k: length of the slate; context_items and cart: what the page shows, taken as seen and carted right now
-    and never recommended; repeat_last: whether the item of the newest interaction may come again.
+    events: the shopper's window, oldest first; shopper_key: whose batch features to use; as_of: microseconds
+    since 1970, UTC; k: length of the slate; context_items and cart: what the page shows, taken as seen and carted
+    right now and never recommended; repeat_last: whether the item of the newest interaction may come again.
     """
 
     events: Sequence[WindowEvent]
     shopper_key: str | None
     as_of: int
-    k: int
+    k: int = DEFAULT_SLATE_SIZE
     context_items: Sequence[str] = ()
     cart: Sequence[str] = ()
     filters: Filters = Filters()

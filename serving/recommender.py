@@ -28,26 +28,28 @@ class Recommender:
     def recommend(self, queries: Sequence[Query], stage: Stage = nullcontext) -> list[Slate]:
         """A slate for each query, in order. A query's slate does not depend on the others beside it."""
         with stage("retrieve"):
-            retrieved = [retrieve(self.bundle, query.shopper, self.candidates) for query in queries]
+            retrieved = [self.retrieve(query) for query in queries]
         with stage("filter"):
-            candidates = [self._filter(c, query) for c, query in zip(retrieved, queries, strict=True)]
+            candidates = [self.filter(found, query) for found, query in zip(retrieved, queries, strict=True)]
         with stage("features"):
-            matrices = [self.features(c, query) for c, query in zip(candidates, queries, strict=True)]
+            features = [self.features(left, query) for left, query in zip(candidates, queries, strict=True)]
         with stage("rank"):
-            scores = self._rank(matrices)
+            scores = self._rank(features)
         with stage("rerank"):
-            return [
-                self._slate(query, c, matrix, score)
-                for query, c, matrix, score in zip(queries, candidates, matrices, scores, strict=True)
-            ]
+            return [self._slate(*parts) for parts in zip(queries, candidates, features, scores, strict=True)]
+
+    def retrieve(self, query: Query) -> Candidates:
+        """What the sources found, fused and cut to the number of candidates."""
+        return retrieve(self.bundle, query.shopper, self.candidates)
+
+    def filter(self, candidates: Candidates, query: Query) -> Candidates:
+        """The candidates that may be shown."""
+        available = self.bundle.retrieval.available
+        return candidates.take(reranking.may_show(candidates.items, query.excluded, available, query.allowed))
 
     def features(self, candidates: Candidates, query: Query) -> Float32:
         """The ranking feature matrix of a query's candidates."""
         return ranking_matrix(candidates, query.shopper, self.bundle.items, self.bundle.tower)
-
-    def _filter(self, candidates: Candidates, query: Query) -> Candidates:
-        available = self.bundle.retrieval.available
-        return candidates.take(reranking.may_show(candidates.items, query.excluded, available, query.allowed))
 
     def _rank(self, matrices: list[Float32]) -> list[Float32]:
         if not matrices:

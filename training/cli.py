@@ -1,5 +1,7 @@
 """The ``freshet`` command: one function per subcommand, each a thin call into the package."""
 
+import logging
+import os
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -9,11 +11,17 @@ import typer
 from feature_repo.errors import FreshetError
 from feature_repo.settings import Settings
 
+THREADS = {"OPENBLAS_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
+"""Small products are slower on many threads than on one, and threads that spin while waiting starve the others."""
+
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 
 
 def main() -> None:
     """Run the command line; an expected error becomes one line on stderr and exit code 1."""
+    for name, value in THREADS.items():
+        os.environ.setdefault(name, value)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     try:
         app()
     except FreshetError as error:
@@ -59,3 +67,98 @@ def simulate(
 
     size = ShopSize(users=users, items=items, events=events, days=days)
     typer.echo(simulate(out or Settings().home / "simulated", size, seed=seed).to_text())
+
+
+@app.command()
+def train(
+    *,
+    epochs: Annotated[int, typer.Option(min=1, help="Most epochs of the embeddings.")] = 10,
+    force: Annotated[str | None, typer.Option(help="Publish even a worse model, for this reason.")] = None,
+) -> None:
+    """Train on the archive, evaluate, and publish the model if it passes the gate."""
+    from training.embedding_model import EmbeddingConfig
+    from training.evaluation import to_text
+    from training.pipeline import TrainingConfig, train
+
+    outcome = train(Settings(), TrainingConfig(embeddings=EmbeddingConfig(epochs=epochs)), force)
+    typer.echo(to_text(outcome.scores))
+    typer.echo(f"{outcome.verdict}\nmodel {outcome.version} is live")
+
+
+@app.command()
+def models() -> None:
+    """List the models, the live one marked with a star."""
+    from training.publish import list_models, models_text
+
+    typer.echo(models_text(list_models(Settings().models_dir)))
+
+
+@app.command()
+def publish(
+    version: Annotated[str, typer.Argument(help="Version as `freshet models` lists it.")],
+    force: Annotated[str | None, typer.Option(help="Publish even a worse model, for this reason.")] = None,
+) -> None:
+    """Make a trained model live if it passed the gate."""
+    from training.publish import publish
+
+    settings = Settings()
+    publish(settings.models_dir, version, keep=settings.bundles_kept, force=force)
+    typer.echo(f"model {version} is live")
+
+
+@app.command()
+def rollback(
+    version: Annotated[
+        str | None, typer.Argument(help="Version to go back to  [default: the one before]")
+    ] = None,
+) -> None:
+    """Make an earlier model live again."""
+    from training.publish import rollback
+
+    typer.echo(f"model {rollback(Settings().models_dir, version)} is live")
+
+
+@app.command()
+def recommend(
+    events: Annotated[Path, typer.Option(help="Windows: event rows with a request_id, CSV or Parquet.")],
+    out: Annotated[Path, typer.Option(help="Parquet file to write the slates to.")],
+    k: Annotated[int, typer.Option(min=1, help="Items per slate.")] = 20,
+    repeat_last: Annotated[
+        bool, typer.Option("--repeat-last", help="Let a slate hold the item of the newest event.")
+    ] = False,
+) -> None:
+    """Answer a file of windows with the live model, as the API would."""
+    from serving.bundle import read_live_bundle
+    from serving.recommender import Recommender
+    from training.batch_answers import answer, read_requests, write_answers
+
+    settings = Settings()
+    recommender = Recommender(read_live_bundle(settings.models_dir), settings.candidates)
+    requests = read_requests(events, k=k, window_size=settings.window_size, repeat_last=repeat_last)
+    write_answers(answer(recommender, requests), out)
+    typer.echo(
+        f"{len(requests)} slates of up to {k} items from model {recommender.bundle.manifest.version}: {out}"
+    )
+
+
+@app.command()
+def ingest() -> None:
+    """Move what the event log holds into the archive."""
+    import asyncio
+
+    from feature_repo.archive import Archive
+    from feature_repo.redis_event_log import RedisEventLog
+    from serving.embedded_redis import embedded_redis
+    from training.ingest import drain
+
+    settings = Settings()
+
+    async def run(url: str) -> int:
+        log = RedisEventLog.connect(url, settings)
+        try:
+            return await drain(log, Archive(settings.archive_dir))
+        finally:
+            await log.aclose()
+
+    with embedded_redis(settings) as url:
+        typer.echo(f"{asyncio.run(run(url))} events moved to {settings.archive_dir}")

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from feature_repo.archive import Archive
 from feature_repo.catalog import read_items, read_users, upsert_items
-from feature_repo.durable_file import replace_file, sync_folder
+from feature_repo.durable_file import replace_file, sync
 from feature_repo.errors import InputError
 from feature_repo.events import LoggedEvent, to_table
 from feature_repo.schema import DAY, EVENT_SCHEMA, ITEM_SCHEMA, USER_SCHEMA, Event, Item
@@ -144,7 +144,7 @@ def test_a_compaction_killed_at_any_step_loses_nothing_and_the_next_heals_it(
 
     with monkeypatch.context() as patch:
         patch.setattr("feature_repo.archive.replace_file", dying(replace_file))
-        patch.setattr("feature_repo.archive.sync_folder", dying(sync_folder))
+        patch.setattr("feature_repo.archive.sync", dying(sync))
         patch.setattr(Path, "unlink", dying(Path.unlink))
         try:
             killed.compact()

@@ -1,0 +1,143 @@
+"""From a log and a catalog to everything a bundle holds except the ranker, as of a moment T."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+import scipy.sparse
+
+from feature_repo.arrays import Float32, Int32, Strings
+from feature_repo.batch_features import first_and_last_seen, impute_prices, item_statistics, user_statistics
+from feature_repo.encoded_log import EncodedLog
+from feature_repo.ranking_features import ItemColumns
+from feature_repo.schema import CATEGORY_SEPARATOR, ITEM_SCHEMA, Event, Item
+from feature_repo.user_tower import UserTower
+from serving.bundle import RetrievalArrays, UserColumns
+from training.covisitation import covisitation
+from training.popularity import most_popular, most_popular_by_category, popularity
+
+
+@dataclass(frozen=True)
+class Shop:
+    """The items of a shop in the order of their codes.
+
+    catalog: ITEM_SCHEMA, a row for each of item_ids; category, department, brand: int32[items] codes, -1 for none;
+    categories: path of each category code.
+    """
+
+    item_ids: Strings
+    catalog: pa.Table
+    categories: list[str]
+    category: Int32
+    department: Int32
+    brand: Int32
+
+
+@dataclass(frozen=True)
+class Fit:
+    """What is known at a moment: bundle parts fitted on the events before it."""
+
+    items: ItemColumns
+    tower: UserTower
+    retrieval: RetrievalArrays
+    users: UserColumns
+    shopper_keys: Strings
+
+
+def describe_shop(events: pa.Table, catalog: pa.Table) -> Shop:
+    """All items of the catalog and of the events, sorted by id; items without a catalog row get an empty one."""
+    ids = pc.unique(pa.chunked_array([*events[Event.ITEM].chunks, *catalog[Item.ID].chunks], pa.string()))
+    item_ids = np.sort(ids.drop_null().to_numpy(zero_copy_only=False))
+    rows = pd.Index(catalog[Item.ID].to_pandas()).get_indexer(item_ids)
+    aligned = catalog.take(pa.array(rows, mask=rows < 0))
+    aligned = aligned.set_column(0, ITEM_SCHEMA.field(Item.ID), pa.array(item_ids, pa.string()))
+    paths = aligned[Item.CATEGORY].to_pandas()
+    category, categories = pd.factorize(paths, sort=True)
+    department, _ = pd.factorize(paths.str.split(CATEGORY_SEPARATOR).str[0], sort=True)
+    brand, _ = pd.factorize(aligned[Item.BRAND].to_pandas(), sort=True)
+    return Shop(
+        item_ids=item_ids,
+        catalog=aligned.combine_chunks(),
+        categories=list(categories),
+        category=category.astype(np.int32),
+        department=department.astype(np.int32),
+        brand=brand.astype(np.int32),
+    )
+
+
+def fit(log: EncodedLog, shop: Shop, tower: UserTower, as_of: int) -> Fit:
+    """Statistics, co-visitation, popularity and user vectors from the events before ``as_of`` (microseconds).
+
+    ``tower`` must have been trained on no later events either.
+    """
+    log = log.before(as_of)
+    items = item_columns(log, shop, as_of)
+    active = log.interactions()
+    known = np.bincount(active.shopper, minlength=len(log.shopper_keys)) > 0
+    return Fit(
+        items=items,
+        tower=tower,
+        retrieval=retrieval_arrays(log, shop, as_of),
+        users=UserColumns(
+            statistics=user_statistics(log, as_of, items.price)[known],
+            embeddings=user_embeddings(active, tower)[known],
+        ),
+        shopper_keys=log.shopper_keys[known],
+    )
+
+
+def item_columns(log: EncodedLog, shop: Shop, as_of: int) -> ItemColumns:
+    """The ranker's item columns; a price the catalog lacks is the mean paid, else the category's median."""
+    prices = shop.catalog[Item.PRICE].to_pandas().to_numpy(dtype=np.float32, na_value=np.nan)
+    prices = np.where(np.isnan(prices), _mean_event_price(log), prices)
+    first_seen, last_seen = first_and_last_seen(log, as_of)
+    return ItemColumns(
+        statistics=item_statistics(log, as_of),
+        first_seen=first_seen,
+        last_seen=last_seen,
+        category=shop.category,
+        department=shop.department,
+        brand=shop.brand,
+        price=impute_prices(prices, shop.category),
+        price_missing=np.isnan(prices),
+    )
+
+
+def retrieval_arrays(log: EncodedLog, shop: Shop, as_of: int) -> RetrievalArrays:
+    """Co-visitation neighbours and popularity lists."""
+    share = popularity(log, as_of)
+    neighbours, neighbour_scores = covisitation(log)
+    popular, popular_scores = most_popular(share)
+    by_category, by_category_scores, offsets = most_popular_by_category(
+        share, shop.category, len(shop.categories)
+    )
+    available = pc.fill_null(shop.catalog[Item.AVAILABLE], fill_value=True).to_numpy()
+    return RetrievalArrays(
+        neighbours=neighbours,
+        neighbour_scores=neighbour_scores,
+        popular=popular,
+        popular_scores=popular_scores,
+        category_popular=by_category,
+        category_popular_scores=by_category_scores,
+        category_offsets=offsets.astype(np.int32),
+        available=available,
+    )
+
+
+def user_embeddings(active: EncodedLog, tower: UserTower) -> Float32:
+    """float32[shoppers, d]: ``tower.user_vector`` of every shopper's interactions at once."""
+    weight = np.exp(tower.event_type[active.type]) * tower.item_weight[active.item]
+    shape = (len(active.shopper_keys), len(active.item_ids))
+    sums = scipy.sparse.csr_array((weight, (active.shopper, active.item)), shape=shape) @ tower.embeddings
+    lengths = np.linalg.norm(sums, axis=1, keepdims=True)
+    return (sums / np.where(lengths > 0, lengths, 1)).astype(np.float32)
+
+
+def _mean_event_price(log: EncodedLog) -> Float32:
+    priced = ~np.isnan(log.price) & (log.item >= 0)
+    items = len(log.item_ids)
+    counts = np.bincount(log.item[priced], minlength=items)
+    sums = np.bincount(log.item[priced], log.price[priced], minlength=items)
+    return np.where(counts > 0, sums / np.maximum(counts, 1), np.nan).astype(np.float32)

@@ -1,0 +1,148 @@
+"""Batch answers: slates for a file of windows, made by the very stages that answer a request."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final, NamedTuple
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+from tqdm import tqdm
+
+from feature_repo.durable_file import replace_file, to_parquet
+from feature_repo.errors import InputError
+from feature_repo.schema import EVENT_CODES, Event, EventType, shopper_key
+from feature_repo.session_window import WindowEvent
+from serving.query import Question
+from serving.recommender import Recommender
+from training.parse_text import as_mask, parse_time
+from training.replay import CHUNK
+from training.tabular_file import read_text_table
+
+POSITION: Final = "position"
+SCORE: Final = "score"
+ANSWER_SCHEMA: Final = pa.schema(
+    [
+        pa.field(Event.REQUEST, pa.string(), nullable=False),
+        pa.field(POSITION, pa.int32(), nullable=False),  # from 1
+        pa.field(Event.ITEM, pa.string(), nullable=False),
+        pa.field(SCORE, pa.float32(), nullable=False),
+    ]
+)
+
+
+class _Row(NamedTuple):
+    time: int
+    event_id: str
+    type: str
+    item: str | None
+    user: str | None
+    visitor: str | None
+
+
+@dataclass(frozen=True)
+class BatchRequest:
+    """A request_id of the file and the question it stands for."""
+
+    request_id: str
+    question: Question
+
+
+def answer(recommender: Recommender, requests: Sequence[BatchRequest]) -> pa.Table:
+    """A slate for every request, as ANSWER_SCHEMA rows; shows progress."""
+    tables = [ANSWER_SCHEMA.empty_table()]
+    with tqdm(total=len(requests), desc="recommend", unit="request", leave=False) as progress:
+        for first in range(0, len(requests), CHUNK):
+            chunk = requests[first : first + CHUNK]
+            tables.append(_answer_chunk(recommender, chunk))
+            progress.update(len(chunk))
+    return pa.concat_tables(tables)
+
+
+def write_answers(answers: pa.Table, out: Path) -> None:
+    """Write ANSWER_SCHEMA rows as Parquet, whole or not at all."""
+    if not out.parent.is_dir():
+        raise InputError(f"{out.parent} is not a folder: make it, or write elsewhere with --out")
+    replace_file(out, to_parquet(answers))
+
+
+def read_requests(path: Path, *, k: int, window_size: int, repeat_last: bool) -> list[BatchRequest]:
+    """The requests of a file of event rows: the rows of one request_id are the shopper's window when asking.
+
+    A request is asked at the time of its newest event, for the shopper that this event names, if it names one. An
+    event without event_type is a view. Raises InputError that names the row that cannot be read.
+    """
+    text = read_text_table(path, delimiter=",", encoding="utf-8")
+    for column in (Event.REQUEST, Event.ITEM, Event.TIMESTAMP):
+        if column not in text.column_names:
+            raise InputError(
+                f"{path} has no column {column}, only {', '.join(text.column_names)}: each row is an event of a "
+                f"window, with {Event.REQUEST}, {Event.ITEM} and {Event.TIMESTAMP}"
+            )
+    times, bad_times = parse_time(text[Event.TIMESTAMP].combine_chunks(), "us")
+    types = _column(text, Event.TYPE).fill_null(EventType.VIEW)
+    unknown_types = ~as_mask(pc.is_in(types, value_set=pa.array(EVENT_CODES, pa.string())))
+    for bad, column in (
+        (as_mask(pc.is_null(text[Event.REQUEST])), Event.REQUEST),
+        (bad_times | as_mask(pc.is_null(times)), Event.TIMESTAMP),
+        (unknown_types, Event.TYPE),
+    ):
+        if bad.any():
+            raise InputError(
+                f"{path}: row {int(np.argmax(bad)) + 1} has no usable {column}: mend or remove it"
+            )
+    frame = pd.DataFrame(
+        {
+            "time": times.cast(pa.int64()).to_numpy(),
+            "event_id": _column(text, Event.ID).fill_null("").to_numpy(zero_copy_only=False),
+            "type": types.to_numpy(zero_copy_only=False),
+            "item": _column(text, Event.ITEM).to_numpy(zero_copy_only=False),
+            "user": _column(text, Event.USER).to_numpy(zero_copy_only=False),
+            "visitor": _column(text, Event.VISITOR).to_numpy(zero_copy_only=False),
+        }
+    )
+    requests, request_ids = pd.factorize(text[Event.REQUEST].to_pandas())
+    order = np.lexsort((pd.factorize(frame["event_id"], sort=True)[0], frame["time"], requests))
+    rows = [_Row(*values) for values in frame.iloc[order].itertuples(index=False)]
+    ends = np.append(np.flatnonzero(np.diff(requests[order])) + 1, len(rows)).tolist()
+    starts = [0, *ends[:-1]]
+    return [
+        BatchRequest(
+            request_id, replace(_question(rows[start:end], window_size), k=k, repeat_last=repeat_last)
+        )
+        for request_id, start, end in zip(request_ids, starts, ends, strict=True)
+    ]
+
+
+def _question(rows: list[_Row], window_size: int) -> Question:
+    newest = rows[-1]
+    shopper = shopper_key(newest.user, newest.visitor) if newest.user or newest.visitor else None
+    window = [row for row in rows if row.type != EventType.IMPRESSION][-window_size:]
+    return Question(
+        events=[WindowEvent(row.time, row.event_id, row.type, row.item) for row in window],
+        shopper_key=shopper,
+        as_of=newest.time,
+    )
+
+
+def _column(text: pa.Table, name: str) -> pa.Array:
+    """A column as text, all null where the file has none."""
+    return text[name].combine_chunks() if name in text.column_names else pa.nulls(text.num_rows, pa.string())
+
+
+def _answer_chunk(recommender: Recommender, requests: Sequence[BatchRequest]) -> pa.Table:
+    slates = recommender.recommend([request.question.encode(recommender.bundle) for request in requests])
+    lengths = [slate.items.size for slate in slates]
+    items = np.concatenate([slate.items for slate in slates])
+    columns = {
+        Event.REQUEST: np.repeat(np.array([r.request_id for r in requests], dtype=object), lengths),
+        POSITION: np.concatenate([np.arange(1, length + 1) for length in lengths]),
+        Event.ITEM: recommender.bundle.item_ids[items],
+        SCORE: np.concatenate([slate.scores for slate in slates]),
+    }
+    return pa.table(
+        {name: pa.array(values, ANSWER_SCHEMA.field(name).type) for name, values in columns.items()},
+        schema=ANSWER_SCHEMA,
+    )

@@ -1,0 +1,251 @@
+"""One training run: archive -> features -> retrieval models -> ranker -> evaluation -> gate -> bundle -> publish.
+
+Time is cut in three. Retrieval models of the oldest part make the rows that the ranker learns on; refitted up
+to the newest part, they are evaluated on it together with the ranker; refitted on everything, they go live.
+"""
+
+import hashlib
+import logging
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+import lightgbm
+import numpy as np
+
+from feature_repo.archive import Archive
+from feature_repo.catalog import read_items
+from feature_repo.encoded_log import EncodedLog, encode_log
+from feature_repo.errors import InputError
+from feature_repo.ranking_features import RANKING_COLUMNS, RANKING_HASH
+from feature_repo.schema import DAY, Event
+from feature_repo.settings import Settings
+from feature_repo.user_tower import UserTower
+from serving.bundle import Bundle, Manifest, write_bundle
+from serving.recommender import Recommender
+from training.assemble import Shop, describe_shop, fit
+from training.embedding_model import EmbeddingConfig
+from training.embeddings import fit_embeddings, refit_embeddings
+from training.evaluation import Scores, baselines, evaluate, ranked_slates
+from training.publish import GATE, Verdict, champion_for, evaluation_dir, publish, verdict_record
+from training.ranker import RankerConfig, fit_ranker, ranker_rows
+from training.replay import Replay, replay
+
+MIN_INTERACTIONS: Final = 200
+SCORES: Final = "scores"
+"""Key of the evaluation in a manifest's metrics."""
+COLUMNS: Final = [
+    Event.ID,
+    Event.TYPE,
+    Event.USER,
+    Event.VISITOR,
+    Event.ITEM,
+    Event.TIMESTAMP,
+    Event.PRICE,
+    Event.VALUE,
+]
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """How a run trains and evaluates."""
+
+    embeddings: EmbeddingConfig = field(default_factory=EmbeddingConfig)
+    ranker: RankerConfig = field(default_factory=RankerConfig)
+    ranker_share: float = 0.1  # of the interactions, newest first, after the test part
+    test_share: float = 0.1
+    test_requests: int = 10_000
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a run made: the version, its scores by method, the gate's verdict."""
+
+    version: str
+    scores: dict[str, Scores]
+    verdict: Verdict
+
+
+@dataclass(frozen=True)
+class Split:
+    """The three parts of time, in microseconds: before ``ranker``, before ``test``, before ``end``."""
+
+    ranker: int
+    test: int
+    end: int
+
+
+def train(settings: Settings, config: TrainingConfig, force: str | None = None) -> Outcome:
+    """Train on the archive and publish the bundle.
+
+    Raises InputError when there is too little to learn from, and GateRefusedError when the new model is worse than
+    the live one and no reason to ``force`` it is given; the refused bundle stays, unpublished.
+    """
+    run = _Run(settings, config)
+    tower, epochs = run.fit_first_tower()
+    with _step("ranker"):
+        ranker = run.fit_ranker(tower)
+    with _step("refit up to the test part"):
+        judged = run.bundle(run.split.test, run.refit_tower(run.split.test, epochs), ranker)
+    with _step("evaluation"):
+        scores, verdict = run.judge(judged)
+    with _step("refit on everything"):
+        final = run.bundle(run.split.end, run.refit_tower(run.split.end, epochs), ranker)
+    metrics = {SCORES: {name: asdict(score) for name, score in scores.items()}, GATE: verdict_record(verdict)}
+    version = final.manifest.version
+    with _step("bundle"):
+        models = settings.models_dir
+        write_bundle(judged, evaluation_dir(models, version))
+        write_bundle(replace(final, manifest=replace(final.manifest, metrics=metrics)), models / version)
+    publish(models, version, keep=settings.bundles_kept, force=force)
+    return Outcome(version, scores, verdict)
+
+
+class _Run:
+    """The inputs of a run, read once, and the steps over them."""
+
+    def __init__(self, settings: Settings, config: TrainingConfig) -> None:
+        self.settings = settings
+        self.config = config
+        with _step("archive"):
+            self.shop, self.log = read_shop(settings)
+        active = self.log.interactions()
+        if len(active) < MIN_INTERACTIONS:
+            raise InputError(
+                f"{settings.archive_dir} holds {len(active)} interactions with items, training needs "
+                f"{MIN_INTERACTIONS}: bring in a log with `freshet import`, or try `freshet simulate`"
+            )
+        self.split = split_by_time(active, config)
+        self.fingerprint = _fingerprint(self.log, config)
+
+    def fit_first_tower(self) -> tuple[UserTower, int]:
+        """The tower of the oldest part, and how many epochs it took."""
+        with _step("embeddings"):
+            fitted = fit_embeddings(
+                self.log.before(self.split.ranker), self.config.embeddings, self._folder(self.split.ranker)
+            )
+            logger.info("embeddings: Recall@20 %.4f after %d epochs", fitted.recall, fitted.epochs)
+        return fitted.tower, fitted.epochs
+
+    def refit_tower(self, until: int, epochs: int) -> UserTower:
+        """The tower of all events before ``until``."""
+        return refit_embeddings(
+            self.log.before(until), self.config.embeddings, epochs, self._folder(until)
+        ).tower
+
+    def fit_ranker(self, tower: UserTower) -> lightgbm.Booster | None:
+        """The ranker, from the middle part replayed through models of the oldest part."""
+        recommender = Recommender(self.bundle(self.split.ranker, tower, None), self.settings.candidates)
+        requests = self._replay(self.split.ranker, self.split.test)
+        requests = requests.sample(self.config.ranker.requests, self.config.ranker.seed)
+        rows = ranker_rows(recommender, requests, self.config.ranker)
+        logger.info("ranker: %d of %d targets retrieved", len(rows.groups), len(requests))
+        return fit_ranker(rows, self.config.ranker)
+
+    def bundle(self, as_of: int, tower: UserTower, ranker: lightgbm.Booster | None) -> Bundle:
+        """A bundle of all that is known before ``as_of``."""
+        fitted = fit(self.log, self.shop, tower, as_of)
+        return Bundle(
+            manifest=new_manifest(int(self.log.time.min()), as_of),
+            item_ids=self.shop.item_ids,
+            catalog=self.shop.catalog,
+            categories=self.shop.categories,
+            shopper_keys=fitted.shopper_keys,
+            items=fitted.items,
+            tower=fitted.tower,
+            retrieval=fitted.retrieval,
+            users=fitted.users,
+            ranker=ranker,
+        )
+
+    def judge(self, bundle: Bundle) -> tuple[dict[str, Scores], Verdict]:
+        """Scores of the recommender, without the session, of the baselines and of the champion, on one replay."""
+        requests = self._replay(self.split.test, self.split.end)
+        known = bundle.items.first_seen[requests.target] >= 0
+        requests = requests.take(np.flatnonzero(known)).sample(
+            self.config.test_requests, self.config.ranker.seed
+        )
+        ranked = ranked_slates(Recommender(bundle, self.settings.candidates))
+        scores = {
+            name: evaluate(requests, bundle, method, name) for name, method in baselines(bundle).items()
+        }
+        scores["ranked without session"] = evaluate(requests.without_windows(), bundle, ranked, "no session")
+        scores["ranked"] = evaluate(requests, bundle, ranked, "ranked")
+        champion = champion_for(self.settings.models_dir, self.split.test)
+        if champion is None:
+            return scores, Verdict(scores["ranked"].ndcg_at_10, None, None)
+        slates = ranked_slates(Recommender(champion, self.settings.candidates))
+        scores["champion"] = evaluate(requests, champion, slates, "champion")
+        champion_score = scores["champion"].ndcg_at_10
+        return scores, Verdict(scores["ranked"].ndcg_at_10, champion_score, champion.manifest.version)
+
+    def _replay(self, start: int, end: int) -> Replay:
+        ttl = int(self.settings.window_ttl_days * DAY)
+        return replay(self.log, start, end, self.settings.window_size, ttl).with_window()
+
+    def _folder(self, until: int) -> Path:
+        return (
+            self.settings.runs_dir
+            / self.fingerprint
+            / datetime.fromtimestamp(until / 1e6, UTC).strftime("%Y%m%dT%H%M%S")
+        )
+
+
+def read_shop(settings: Settings) -> tuple[Shop, EncodedLog]:
+    """The archive, each event once, encoded; and the shop's items."""
+    archive = Archive(settings.archive_dir)
+    archive.compact()
+    events = archive.read(columns=COLUMNS)
+    shop = describe_shop(events, read_items(settings.catalog_dir))
+    return shop, encode_log(events, shop.item_ids)
+
+
+def split_by_time(active: EncodedLog, config: TrainingConfig) -> Split:
+    """Cut at quantiles of the interactions' times, so that a quiet month does not starve a part."""
+    shares = [1 - config.test_share - config.ranker_share, 1 - config.test_share]
+    ranker, test = (int(moment) for moment in np.quantile(active.time, shares))
+    return Split(ranker, test, int(active.time.max()) + 1)
+
+
+def new_manifest(start: int, end: int) -> Manifest:
+    """A manifest of now, for a model of the events in [start, end)."""
+    created = time.time_ns() // 1000
+    return Manifest(
+        version=datetime.fromtimestamp(created / 1e6, UTC).strftime("%Y%m%dT%H%M%S%fZ"),
+        created=created,
+        training_start=start,
+        training_end=end,
+        feature_hash=RANKING_HASH,
+        feature_columns=list(RANKING_COLUMNS),
+        metrics={},
+        git_revision=_git_revision(),
+        checksums={},
+    )
+
+
+def _git_revision() -> str:
+    command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "--short=12", "HEAD"]
+    found = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
+    return found.stdout.strip() or "unknown"
+
+
+def _fingerprint(log: EncodedLog, config: TrainingConfig) -> str:
+    digest = hashlib.blake2b(repr(config).encode(), digest_size=8)
+    for column in (log.shopper, log.item, log.type, log.time):
+        digest.update(column.tobytes())
+    return digest.hexdigest()
+
+
+@contextmanager
+def _step(name: str) -> Iterator[None]:
+    started = time.perf_counter()
+    logger.info("%s ...", name)
+    yield
+    logger.info("%s took %.1f s", name, time.perf_counter() - started)

@@ -1,0 +1,152 @@
+"""Which model is live: the gate before publishing, the list of versions, and the way back.
+
+``models/HISTORY.jsonl`` keeps a line for every change of the live version. A version's twin under
+``models/evaluation/`` knows nothing of its own test period, so a later challenger can be compared with it on
+requests that neither was trained on.
+"""
+
+import shutil
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Final
+
+import orjson
+from filelock import FileLock
+
+from feature_repo.errors import BundleError, GateRefusedError, InputError
+from serving.bundle import Bundle, Manifest, current_version, read_bundle, read_manifest, set_current
+from training.evaluation import Interval
+
+HISTORY: Final = "HISTORY.jsonl"
+EVALUATION: Final = "evaluation"
+LOCK: Final = ".lock"
+GATE: Final = "gate"
+"""Key of the verdict in a manifest's metrics."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The gate's finding: NDCG@10 of challenger and champion on one replay; no champion, nothing to beat."""
+
+    challenger: Interval
+    champion: Interval | None
+    champion_version: str | None
+
+    @property
+    def passed(self) -> bool:
+        """True unless the challenger's mean lies below the champion's lower bound."""
+        return self.champion is None or self.challenger.mean >= self.champion.lower
+
+    def __str__(self) -> str:
+        if self.champion is None:
+            return f"NDCG@10 {self.challenger}: passed, there is no champion to compare with"
+        found = "passed" if self.passed else "refused"
+        return f"NDCG@10 {self.challenger} against {self.champion} of {self.champion_version}: {found}"
+
+
+@dataclass(frozen=True)
+class Model:
+    """A version that stands under ``models/``."""
+
+    manifest: Manifest
+    live: bool
+
+
+def evaluation_dir(models: Path, version: str) -> Path:
+    """Where the twin of a version stands that was fitted before its test period."""
+    return models / EVALUATION / version
+
+
+def champion_for(models: Path, test_start: int) -> Bundle | None:
+    """The live model as it may be judged on requests from ``test_start`` (microseconds) on; None if there is none.
+
+    Where its training has seen them, its twin is taken. One that this code can no longer read is no champion.
+    """
+    version = current_version(models)
+    if version is None:
+        return None
+    try:
+        seen = read_manifest(models / version).training_end > test_start
+        return read_bundle(evaluation_dir(models, version) if seen else models / version)
+    except BundleError:
+        return None
+
+
+def publish(models: Path, version: str, *, keep: int, force: str | None = None) -> None:
+    """Make ``version`` live if its verdict allows it, and remove all but the ``keep`` newest versions.
+
+    Raises GateRefusedError when it was worse than the champion and no reason to force it is given.
+    """
+    manifest = read_manifest(models / version)
+    if not _passed(manifest) and not force:
+        raise GateRefusedError(
+            f"model {version} is worse than the one that is live ({manifest.metrics[GATE]}); "
+            f"to publish it all the same: freshet publish {version} --force REASON"
+        )
+    _go_live(models, version, "forced" if force else "published", force)
+    for old in sorted(published_versions(models))[:-keep]:
+        if old != version:
+            shutil.rmtree(models / old)
+            shutil.rmtree(evaluation_dir(models, old), ignore_errors=True)
+
+
+def rollback(models: Path, version: str | None) -> str:
+    """Make ``version``, or else the newest published before the live one, live again; returns its name."""
+    live = current_version(models)
+    if live is None:
+        raise InputError("there is no live model to roll back from: run `freshet train`")
+    if version is None:
+        older = [name for name in published_versions(models) if name < live]
+        if not older:
+            raise InputError(f"no version was published before {live}; `freshet models` lists what there is")
+        version = max(older)
+    read_bundle(models / version)  # a damaged one must not go live
+    _go_live(models, version, "rolled back", None)
+    return version
+
+
+def list_models(models: Path) -> list[Model]:
+    """Every version that stands under ``models``, oldest first."""
+    live = current_version(models)
+    folders = sorted(path.parent for path in models.glob("[!.]*/manifest.json"))
+    return [Model(read_manifest(folder), folder.name == live) for folder in folders]
+
+
+def models_text(models: list[Model]) -> str:
+    """A line per version: a star for the live one, its NDCG@10 in its own evaluation, and the gate's finding."""
+    if not models:
+        return "no models yet: run `freshet train`"
+    lines = []
+    for model in models:
+        gate = model.manifest.metrics[GATE]
+        found = "passed" if _passed(model.manifest) else "refused"
+        ndcg = f"{gate['challenger']['mean']:.4f}" if isinstance(gate, dict) else "?"
+        lines.append(f"{'*' if model.live else ' '} {model.manifest.version}  NDCG@10 {ndcg}  {found}")
+    return "\n".join(lines)
+
+
+def published_versions(models: Path) -> set[str]:
+    """Versions that were live at some time and still stand."""
+    history = models / HISTORY
+    lines = history.read_bytes().splitlines() if history.exists() else []
+    return {name for line in lines if (models / (name := orjson.loads(line)["version"])).is_dir()}
+
+
+def verdict_record(verdict: Verdict) -> Mapping[str, object]:
+    """The verdict as a manifest keeps it."""
+    return {**asdict(verdict), "passed": verdict.passed}
+
+
+def _passed(manifest: Manifest) -> bool:
+    gate = manifest.metrics.get(GATE)
+    return isinstance(gate, dict) and bool(gate["passed"])
+
+
+def _go_live(models: Path, version: str, action: str, reason: str | None) -> None:
+    with FileLock(models / LOCK):
+        set_current(models, version)
+        with (models / HISTORY).open("ab") as history:
+            record = {"time": time.time_ns() // 1000, "version": version, "action": action, "reason": reason}
+            history.write(orjson.dumps(record, option=orjson.OPT_APPEND_NEWLINE))
