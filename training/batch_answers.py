@@ -17,9 +17,9 @@ from feature_repo.schema import EVENT_CODES, Event, EventType, shopper_key
 from feature_repo.session_window import WindowEvent
 from serving.query import Question
 from serving.recommender import Recommender
-from training.parse_text import as_mask, parse_time
+from training.imports.parse_text import as_mask, parse_time
+from training.imports.tabular_file import read_text_table
 from training.replay import CHUNK
-from training.tabular_file import read_text_table
 
 POSITION: Final = "position"
 SCORE: Final = "score"

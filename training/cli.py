@@ -42,7 +42,7 @@ def import_(
     ] = False,
 ) -> None:
     """Bring a shop's log, catalog and users into the archive."""
-    from training.import_log import import_log
+    from training.imports.import_log import import_log
 
     report = import_log(
         Settings(), events, items=items, users=users, field_map=field_map, shift_to_now=shift_to_now
@@ -63,7 +63,7 @@ def simulate(
     ] = None,
 ) -> None:
     """Make a shop whose truth is known: a log, a catalog, users and how likely each choice was."""
-    from training.simulate import ShopSize, simulate
+    from training.simulation.simulate import ShopSize, simulate
 
     size = ShopSize(users=users, items=items, events=events, days=days)
     typer.echo(simulate(out or Settings().home / "simulated", size, seed=seed).to_text())

@@ -23,10 +23,10 @@ from feature_repo.errors import InputError
 from feature_repo.schema import EVENT_SCHEMA, SECOND, Event, Item
 from feature_repo.settings import Settings
 from training import cli
-from training.event_ids import row_ids
-from training.field_map import Condition, EventsMap, FieldMap, load_field_map
-from training.import_log import import_log
-from training.quality_report import QualityReport
+from training.imports.event_ids import row_ids
+from training.imports.field_map import Condition, EventsMap, FieldMap, load_field_map
+from training.imports.import_log import import_log
+from training.imports.quality_report import QualityReport
 
 HEADER = "event_type,user_id,visitor_id,item_id,timestamp,price,quantity\n"
 GOOD = "view,ada,,mug,2025-01-02T03:04:05Z,,\n"

@@ -10,8 +10,8 @@ from feature_repo.archive import Archive
 from feature_repo.catalog import read_items
 from feature_repo.schema import Event, Item
 from feature_repo.settings import Settings
-from training.import_log import import_log
-from training.quality_report import QualityReport
+from training.imports.import_log import import_log
+from training.imports.quality_report import QualityReport
 
 pytestmark = pytest.mark.slow
 

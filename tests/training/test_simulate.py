@@ -13,8 +13,10 @@ from typer.testing import CliRunner
 from feature_repo.errors import InputError
 from feature_repo.schema import DAY, EVENT_SCHEMA, ITEM_SCHEMA, MINUTE, Event, EventType, Item, User
 from training.cli import app
-from training.oracle import Truth, oracle_score
-from training.preferences import (
+from training.simulation.catalog import LEAVES, make_catalog
+from training.simulation.choices import EXAMINATION, LEAVE_SLATE, SLATE_SIZE, Steps, choose, draw_slate
+from training.simulation.oracle import Truth, oracle_score
+from training.simulation.preferences import (
     BRAND,
     DRIFT,
     EMPTY,
@@ -27,10 +29,8 @@ from training.preferences import (
     Preferences,
     make_preferences,
 )
-from training.simulate import END, ShopSize, simulate
-from training.simulated_catalog import LEAVES, make_catalog
-from training.simulated_choices import EXAMINATION, LEAVE_SLATE, SLATE_SIZE, Steps, choose, draw_slate
-from training.simulated_visits import SESSION_GAP, Visits
+from training.simulation.simulate import END, ShopSize, simulate
+from training.simulation.visits import SESSION_GAP, Visits
 
 SIZE = ShopSize(users=1500, items=300, events=20_000, days=30)
 TINY = ShopSize(users=50, items=40, events=2_000, days=5)

@@ -5,9 +5,9 @@ import pyarrow as pa
 
 from feature_repo.errors import InputError
 from feature_repo.schema import ITEM_SCHEMA, Event, Item
-from training.field_map import DerivedColumn, DerivedName
-from training.map_rows import MappedTable
-from training.parse_text import parse
+from training.imports.field_map import DerivedColumn, DerivedName
+from training.imports.map_rows import MappedTable
+from training.imports.parse_text import parse
 
 
 def derive_items(events: MappedTable, columns: dict[DerivedName, DerivedColumn]) -> pa.Table:

@@ -9,10 +9,10 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from feature_repo.schema import DAY, EVENT_SCHEMA, INTERACTION_TYPES, Event, EventType
-from training.preferences import EMPTY, Preferences
-from training.simulated_catalog import STYLE_WORDS, Catalog
-from training.simulated_choices import Steps
-from training.simulated_visits import Identities, Visits, known_by, numbered
+from training.simulation.catalog import STYLE_WORDS, Catalog
+from training.simulation.choices import Steps
+from training.simulation.preferences import EMPTY, Preferences
+from training.simulation.visits import Identities, Visits, known_by, numbered
 
 # Where in its step each event lies, as a share of the step's length.
 IMPRESSION_AT: Final = 0.1

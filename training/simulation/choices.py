@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from training.preferences import (
+from training.simulation.catalog import STYLES, Catalog
+from training.simulation.preferences import (
     EMPTY,
     MEMORY,
     PULL,
@@ -23,8 +24,7 @@ from training.preferences import (
     gumbel,
     softmax,
 )
-from training.simulated_catalog import STYLES, Catalog
-from training.simulated_visits import Visits
+from training.simulation.visits import Visits
 
 SLATE_SIZE: Final = 6
 SLATE_SHARE: Final = 0.15

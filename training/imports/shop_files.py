@@ -20,12 +20,12 @@ from feature_repo.schema import (
     Item,
     User,
 )
-from training.derive_items import derive_items
-from training.field_map import EventsMap, FieldMap, TableMap, own_columns
-from training.map_rows import MappedTable, Verdicts, map_table
-from training.parse_text import as_mask
-from training.quality_report import TableCounts
-from training.tabular_file import read_text_table
+from training.imports.derive_items import derive_items
+from training.imports.field_map import EventsMap, FieldMap, TableMap, own_columns
+from training.imports.map_rows import MappedTable, Verdicts, map_table
+from training.imports.parse_text import as_mask
+from training.imports.quality_report import TableCounts
+from training.imports.tabular_file import read_text_table
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,8 @@ import pyarrow.compute as pc
 
 from feature_repo.errors import InputError
 from feature_repo.schema import CATEGORY_SEPARATOR, User
-from training.field_map import Condition, TableMap
-from training.parse_text import Mask, as_mask, looks_numeric, parse, parse_number
+from training.imports.field_map import Condition, TableMap
+from training.imports.parse_text import Mask, as_mask, looks_numeric, parse, parse_number
 
 _ACCEPTED: Final = -1
 _PROPERTIES: Final = User.PROPERTIES

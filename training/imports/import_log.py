@@ -13,10 +13,10 @@ from feature_repo.distinct_events import distinct
 from feature_repo.durable_file import replace_file, to_parquet
 from feature_repo.schema import EVENT_SCHEMA, SECOND, Event, Item, User
 from feature_repo.settings import Settings
-from training.event_ids import row_ids
-from training.field_map import FieldMap, load_field_map
-from training.quality_report import QualityReport
-from training.shop_files import ShopFile, items_of_events, read_events, read_items, read_users
+from training.imports.event_ids import row_ids
+from training.imports.field_map import FieldMap, load_field_map
+from training.imports.quality_report import QualityReport
+from training.imports.shop_files import ShopFile, items_of_events, read_events, read_items, read_users
 
 
 def import_log(  # noqa: PLR0913  one argument for each option of the command

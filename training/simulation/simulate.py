@@ -1,7 +1,7 @@
 """A simulated shop whose truth is known: a log, a catalog and users, and how likely each choice was.
 
-What the shoppers want is written in ``training.preferences``, formulas included; how they walk through the
-shop in ``training.simulated_choices``; when they come in ``training.simulated_visits``.
+What the shoppers want is written in ``training.simulation.preferences``, formulas included; how they walk
+through the shop in ``training.simulation.choices``; when they come in ``training.simulation.visits``.
 """
 
 from dataclasses import dataclass
@@ -15,12 +15,12 @@ import pyarrow.parquet as pq
 
 from feature_repo.errors import InputError
 from feature_repo.schema import DAY, SECOND, Event
-from training.oracle import OracleScore, Truth, oracle_score
-from training.preferences import make_preferences
-from training.simulated_catalog import PERMANENT_PER_LEAF, catalog_table, make_catalog
-from training.simulated_choices import walk
-from training.simulated_log import History, event_log
-from training.simulated_visits import make_identities, make_visits, user_table
+from training.simulation.catalog import PERMANENT_PER_LEAF, catalog_table, make_catalog
+from training.simulation.choices import walk
+from training.simulation.log import History, event_log
+from training.simulation.oracle import OracleScore, Truth, oracle_score
+from training.simulation.preferences import make_preferences
+from training.simulation.visits import make_identities, make_visits, user_table
 
 END: Final = datetime(2026, 1, 1, tzinfo=UTC)
 """End of a simulated log: fixed, so that a seed names one log for ever."""

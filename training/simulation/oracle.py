@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from feature_repo.errors import InputError
-from training.preferences import EMPTY, Floats, Preferences, States
+from training.simulation.preferences import EMPTY, Floats, Preferences, States
 
 ORACLE_TARGETS: Final = 5000
 ORACLE_SPAN: Final = 0.1

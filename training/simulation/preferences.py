@@ -29,7 +29,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from feature_repo.schema import DAY
-from training.simulated_catalog import BRANDS_PER_DEPARTMENT, STYLES, Catalog
+from training.simulation.catalog import BRANDS_PER_DEPARTMENT, STYLES, Catalog
 
 Floats = NDArray[np.float32]
 Indices = NDArray[np.integer[Any]]

@@ -1,0 +1,1 @@
+"""Bringing a shop's own files into the archive and the catalog."""
