@@ -29,6 +29,8 @@ _HOST = "127.0.0.1"
 _START_SECONDS = 60.0
 """A long append-only file takes its time to load."""
 _STOP_SECONDS = 10.0
+_ENDING_SECONDS = 1.0
+"""A server whose parent was killed is gone by then."""
 _ANSWER_SECONDS = 1.0
 _POLL_SECONDS = 0.02
 
@@ -44,7 +46,8 @@ if os.getppid() == int(sys.argv[1]):
 def embedded_redis(settings: Settings) -> Iterator[str]:
     """URL of a Redis to use: ``settings.redis_url``, else one that runs until the context ends.
 
-    On Linux the server stops also when the thread that entered the context dies, however it dies.
+    Where another process of this FRESHET_HOME runs one already, that one is used and left running. On Linux
+    the server stops also when the thread that entered the context dies, however it dies.
     Raises LogUnavailableError when there is no server to start, the port is taken or the data is in use.
     """
     if settings.redis_url is not None:
@@ -54,7 +57,9 @@ def embedded_redis(settings: Settings) -> Iterator[str]:
     folder = settings.redis_dir.absolute()
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "lock").open("w") as lock, (folder / "redis.log").open("ab") as log:
-        _lock(lock, folder)
+        if not _lock(lock, folder, settings.redis_port):
+            yield f"redis://{_HOST}:{settings.redis_port}"
+            return
         process = _start(binary, settings.redis_port, folder, lock, log)
         try:
             _wait_until_ready(process, settings.redis_port, log.name)
@@ -82,24 +87,35 @@ def server_binary() -> Path:
     )
 
 
-def _lock(lock: IO[str], folder: Path) -> None:
-    """Hold the folder, since two servers would spoil one append-only file.
+def _lock(lock: IO[str], folder: Path, port: int) -> bool:
+    """Hold the folder, since two servers would spoil one append-only file; False if one serves it already.
 
-    The server inherits the lock, so one whose parent was killed is waited for.
+    The server inherits the lock, so one whose parent was killed, and which is about to end, is waited for.
     """
-    deadline = time.monotonic() + _STOP_SECONDS
+    started = time.monotonic()
     while True:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            if time.monotonic() > deadline:
+            waited = time.monotonic() - started
+            if waited > _ENDING_SECONDS and _serves(folder, port):
+                return False
+            if waited > _STOP_SECONDS:
                 raise LogUnavailableError(
-                    f"another Freshet runs a Redis on {folder}: set FRESHET_REDIS_URL to use that one, or "
-                    "FRESHET_HOME to keep apart"
+                    f"another Freshet runs a Redis on {folder} at another port: set FRESHET_REDIS_PORT to that, "
+                    "or FRESHET_HOME to keep apart"
                 ) from None
             time.sleep(_POLL_SECONDS)
         else:
-            return
+            return True
+
+
+def _serves(folder: Path, port: int) -> bool:
+    with _client(port) as client:
+        try:
+            return client.config_get("dir") == {"dir": str(folder)}
+        except RedisError:
+            return False
 
 
 def _start(binary: Path, port: int, folder: Path, lock: IO[str], log: IO[bytes]) -> "subprocess.Popen[bytes]":
@@ -130,7 +146,7 @@ def _start(binary: Path, port: int, folder: Path, lock: IO[str], log: IO[bytes])
 def _wait_until_ready(process: "subprocess.Popen[bytes]", port: int, log: str) -> None:
     """Return when the server that answers at the port is ours and has loaded its data."""
     deadline = time.monotonic() + _START_SECONDS
-    with Redis(_HOST, port, socket_timeout=_ANSWER_SECONDS, retry=Retry(NoBackoff(), 0)) as client:
+    with _client(port) as client:
         while time.monotonic() < deadline:
             if process.poll() is not None:
                 raise LogUnavailableError(_why_it_ended(port, log))
@@ -139,6 +155,12 @@ def _wait_until_ready(process: "subprocess.Popen[bytes]", port: int, log: str) -
                 return
             time.sleep(_POLL_SECONDS)
     raise LogUnavailableError(f"Redis did not answer within {_START_SECONDS:.0f} s: {log} says why")
+
+
+def _client(port: int) -> Redis:
+    return Redis(
+        _HOST, port, socket_timeout=_ANSWER_SECONDS, retry=Retry(NoBackoff(), 0), decode_responses=True
+    )
 
 
 def _info(client: Redis) -> dict[str, Any]:

@@ -102,6 +102,14 @@ class TestStarted:
         ):
             pass
 
+    def test_a_second_process_of_the_same_home_joins_the_server_and_leaves_it_running(
+        self, settings: Settings
+    ) -> None:
+        with embedded_redis(settings) as url, Redis.from_url(url) as client:
+            with embedded_redis(settings) as joined:
+                assert joined == url
+            assert client.ping()
+
     @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a child that its parent died")
     def test_it_ends_when_its_parent_is_killed_and_can_start_at_once(self, settings: Settings) -> None:
         program = (
