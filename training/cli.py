@@ -162,3 +162,11 @@ def ingest() -> None:
 
     with embedded_redis(settings) as url:
         typer.echo(f"{asyncio.run(run(url))} events moved to {settings.archive_dir}")
+
+
+@app.command()
+def serve() -> None:
+    """Run the API, with a Redis of its own unless FRESHET_REDIS_URL names one."""
+    from serving.server import serve
+
+    serve(Settings())

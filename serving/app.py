@@ -1,0 +1,41 @@
+"""The ASGI application: the service behind its endpoints."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+
+from fastapi import FastAPI
+
+from feature_repo.event_log import EventLog
+from feature_repo.settings import Settings
+from serving.body_limit import BodyLimit
+from serving.error_replies import add_error_replies
+from serving.metrics import TimedRequests
+from serving.routes import create_router
+from serving.service import Service
+
+
+def create_app(settings: Settings, log: EventLog) -> FastAPI:
+    """The API over an event log, which the app closes when it ends."""
+    service = Service(settings, log)
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        with service.served_log.running():
+            await service.model.refresh()
+            watcher = asyncio.create_task(service.model.watch(settings.bundle_poll_seconds))
+            try:
+                yield
+            finally:
+                watcher.cancel()
+                with suppress(asyncio.CancelledError):
+                    await watcher
+                await log.aclose()
+
+    app = FastAPI(title="Freshet", summary="Recommendations that follow the click.", lifespan=lifespan)
+    app.state.service = service
+    app.include_router(create_router(service))
+    add_error_replies(app)
+    app.add_middleware(BodyLimit, limit=settings.max_body_bytes)
+    app.add_middleware(TimedRequests, metrics=service.metrics)
+    return app

@@ -1,0 +1,37 @@
+"""The first stage: what the event log knows of a shopper, or how to do without."""
+
+import asyncio
+from typing import Final, Literal
+
+from feature_repo.errors import LogUnavailableError
+from feature_repo.event_log import EventLog, Shopper
+
+SESSION_WINDOW: Final = "session_window"
+Degraded = Literal["session_window"]
+
+
+async def hydrate(
+    log: EventLog, user_id: str | None, visitor_id: str | None, patience: float
+) -> tuple[Shopper, list[Degraded]]:
+    """The shopper and what had to be left out, after at most ``patience`` seconds.
+
+    A log that is away costs the window, not the answer. Nobody in particular has no window.
+    """
+    nobody = Shopper(user_id, [], {})
+    if user_id is None and visitor_id is None:
+        return nobody, []
+    try:
+        async with asyncio.timeout(patience):
+            return await log.shopper(user_id, visitor_id), []
+    except (LogUnavailableError, TimeoutError):
+        return nobody, [SESSION_WINDOW]
+
+
+async def answers(log: EventLog, patience: float) -> bool:
+    """Whether the log answers within ``patience`` seconds."""
+    try:
+        async with asyncio.timeout(patience):
+            await log.ping()
+    except (LogUnavailableError, TimeoutError):
+        return False
+    return True

@@ -1,0 +1,221 @@
+"""What the API takes and answers. Types are strict (no "1" for 1) and unknown fields are refused."""
+
+import json
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Final, Literal
+
+import orjson
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
+
+from feature_repo.event_log import Verdict
+from feature_repo.schema import ID_PATTERN, MAX_QUERY_LENGTH, EventType
+from serving.hydration import Degraded
+
+MAX_CONTEXT: Final = 100
+"""Items, or brands, that one list of a request may name."""
+MAX_PROPERTIES_BYTES: Final = 4096
+MAX_POSITION: Final = 2**31 - 1
+DEFAULT_SLATE_SIZE: Final = 20
+EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def _to_microseconds(value: object) -> object:
+    """Microseconds since 1970 of an ISO 8601 time; whole numbers are those already."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return value
+    if not isinstance(value, str):
+        raise ValueError("must be ISO 8601 text or whole microseconds since 1970")  # noqa: TRY004
+    try:
+        moment = datetime.fromisoformat(value)
+    except ValueError:
+        raise ValueError("is not an ISO 8601 time") from None
+    if moment.tzinfo is None:
+        raise ValueError("needs an offset from UTC, such as Z")
+    return (moment - EPOCH) // timedelta(microseconds=1)
+
+
+def _to_json_text(value: object) -> object:
+    """Text of a JSON object; None stays."""
+    if value is None:
+        return None
+    if not isinstance(value, dict):
+        raise ValueError("must be an object")  # noqa: TRY004
+    try:
+        text = json.dumps(value, allow_nan=False, ensure_ascii=False, separators=(",", ":"))
+        size = len(text.encode())
+        orjson.loads(text)  # whoever reads the log does the same
+    except (ValueError, RecursionError):
+        raise ValueError("must hold finite numbers and valid text, not nested deep") from None
+    if size > MAX_PROPERTIES_BYTES:
+        raise ValueError(f"must be at most {MAX_PROPERTIES_BYTES} bytes of JSON")
+    return text
+
+
+Id = Annotated[str, Field(pattern=ID_PATTERN)]
+Text = Annotated[str, Field(min_length=1, max_length=MAX_QUERY_LENGTH)]
+Number = Annotated[float, Field(allow_inf_nan=False)]
+Amount = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Timestamp = Annotated[
+    int,
+    BeforeValidator(_to_microseconds),
+    WithJsonSchema(
+        {
+            "anyOf": [{"type": "string", "format": "date-time"}, {"type": "integer"}],
+            "description": "ISO 8601 with an offset, or microseconds since 1970 (UTC).",
+        }
+    ),
+]
+Properties = Annotated[
+    str | None,
+    BeforeValidator(_to_json_text),
+    WithJsonSchema({"anyOf": [{"type": "object", "additionalProperties": True}, {"type": "null"}]}),
+]
+
+
+class Received(BaseModel):
+    """Part of a request body."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+
+
+class ReceivedEvent(Received):
+    """An event as a shop sends it: the columns of the event log without the arrival time."""
+
+    event_id: Id | None = Field(None, description="Idempotency key; send one to be able to retry.")
+    event_type: Annotated[EventType, Field(strict=False)]
+    user_id: Id | None = None
+    visitor_id: Id | None = None
+    item_id: Id | None = None
+    timestamp: Timestamp | None = Field(None, description="When it happened; now if absent.")
+    session_id: Id | None = None
+    placement: Id | None = None
+    request_id: Id | None = Field(None, description="request_id of the slate that showed the item.")
+    position: int | None = Field(None, ge=0, le=MAX_POSITION)
+    query: Text | None = None
+    quantity: float | None = Field(None, gt=0, allow_inf_nan=False)
+    price: Amount | None = None
+    value: Number | None = Field(None, description="A rating.")
+    campaign_id: Id | None = None
+    properties: Properties = None
+
+
+class EventResult(BaseModel):
+    """What became of one event."""
+
+    event_id: str
+    verdict: Verdict
+
+
+class EventResults(BaseModel):
+    """What became of the events, in their order."""
+
+    events: list[EventResult]
+
+
+class Page(Received):
+    """What the page shows right now; none of it is recommended."""
+
+    item_ids: list[Id] = Field(
+        [], max_length=MAX_CONTEXT, description="Items on the page, as if just viewed."
+    )
+    cart: list[Id] = Field([], max_length=MAX_CONTEXT, description="Items in the cart.")
+
+
+class ReceivedFilters(Received):
+    """What the slate may hold."""
+
+    category: Text | None = Field(None, description="Category path; what lies below it is allowed, too.")
+    brands: list[Text] | None = Field(None, min_length=1, max_length=MAX_CONTEXT)
+    min_price: Amount | None = None
+    max_price: Amount | None = None
+
+
+class RecommendationRequest(Received):
+    """Who asks, from where, and for what. Without a user or a visitor the answer is for anyone."""
+
+    user_id: Id | None = None
+    visitor_id: Id | None = None
+    placement: Id | None = Field(None, description="Where the slate is shown; logged with it.")
+    k: int = Field(DEFAULT_SLATE_SIZE, ge=1, description="Length of the slate.")
+    context: Page = Page()
+    filters: ReceivedFilters = ReceivedFilters()
+    repeat_last_item: bool = Field(
+        default=False, description="Whether the item of the newest interaction may come again."
+    )
+
+
+class SlateItem(BaseModel):
+    """One recommended item; ``position`` counts from 1."""
+
+    item_id: str
+    score: float
+    position: int
+    sources: list[str] = Field(description="Retrieval sources that brought the item.")
+
+
+class FeatureAge(BaseModel):
+    """Seconds since each family of features was computed."""
+
+    user: float
+    item: float
+    session: float = Field(description="Since the newest event of the window; 0 without one.")
+
+
+class Recommendations(BaseModel):
+    """A slate. It is shorter than ``k`` only when the shop has no more that may be shown."""
+
+    request_id: str
+    items: list[SlateItem]
+    model_version: str
+    degraded: list[Degraded] = Field(description="What had to be left out.")
+    feature_age: FeatureAge
+
+
+class CatalogItem(BaseModel):
+    """A row of the catalog that the live model was trained on."""
+
+    item_id: str
+    title: str | None
+    category: str | None
+    brand: str | None
+    price: float | None
+    available: bool | None
+    created_at: datetime | None
+    description: str | None
+    tags: list[str] | None
+    margin: float | None
+    image_embedding: list[float] | None
+    properties: dict[str, object] | None
+
+
+class Health(BaseModel):
+    """The process is alive."""
+
+    status: Literal["ok"] = "ok"
+
+
+class Readiness(BaseModel):
+    """Whether requests can be answered, and how well."""
+
+    ready: bool
+    model_version: str | None
+    event_log: Literal["available", "unavailable"]
+
+
+class Problem(BaseModel):
+    """What is wrong with one field of a request."""
+
+    field: str
+    message: str
+
+
+class Refused(BaseModel):
+    """A request that nothing was done for, and why."""
+
+    detail: list[Problem]
+
+
+class Failed(BaseModel):
+    """Why there is no answer, and what to do."""
+
+    detail: str

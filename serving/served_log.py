@@ -1,0 +1,196 @@
+"""The served log: every slate with the features it was ranked by, as training will read it.
+
+    served/requests/date=2025-06-01/<time>-<n>.parquet   one row per request: SERVED_REQUESTS
+    served/items/date=2025-06-01/<time>-<n>.parquet      one row per shown item: SERVED_ITEMS
+
+Dates are those of ``as_of``. Requests wait in a bounded queue; a thread of its own turns them into Arrow
+tables and writes them, so a request pays for a queue entry only.
+"""
+
+import logging
+import os
+import queue
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import orjson
+import pyarrow as pa
+
+from feature_repo.arrays import Bool
+from feature_repo.durable_file import replace_file, to_parquet
+from feature_repo.ranking_features import RANKING_COLUMNS, SOURCES
+from feature_repo.schema import SECOND
+from serving.metrics import Metrics
+from serving.served_slate import ServedSlate
+
+logger = logging.getLogger(__name__)
+
+BATCH: Final = 1000
+"""Most requests of one file, which bounds the memory that writing takes."""
+
+
+class Served:
+    """Columns of the served log. See SERVED_REQUESTS and SERVED_ITEMS for their types."""
+
+    REQUEST = "request_id"
+    AS_OF = "as_of"
+    USER = "user_id"
+    VISITOR = "visitor_id"
+    PLACEMENT = "placement"
+    MODEL = "model_version"
+    WINDOW = "window"
+    CONTEXT_ITEMS = "context_items"
+    CART = "cart"
+    POSITION = "position"
+    ITEM = "item_id"
+    SCORE = "score"
+    SOURCES = "sources"
+    FEATURES = "features"
+
+
+_SHARED: Final = [
+    pa.field(Served.REQUEST, pa.string(), nullable=False),
+    pa.field(Served.AS_OF, pa.timestamp("us", tz="UTC"), nullable=False),
+    pa.field(Served.USER, pa.string()),
+    pa.field(Served.VISITOR, pa.string()),
+    pa.field(Served.PLACEMENT, pa.string()),
+    pa.field(Served.MODEL, pa.string(), nullable=False),
+]
+SERVED_REQUESTS: Final = pa.schema(
+    [
+        *_SHARED,
+        pa.field(Served.WINDOW, pa.string(), nullable=False),  # JSON: a list of window events, oldest first
+        pa.field(Served.CONTEXT_ITEMS, pa.list_(pa.string()), nullable=False),
+        pa.field(Served.CART, pa.list_(pa.string()), nullable=False),
+    ]
+)
+SERVED_ITEMS: Final = pa.schema(
+    [
+        *_SHARED,
+        pa.field(Served.POSITION, pa.int32()),  # from 1; null for a candidate that was not shown
+        pa.field(Served.ITEM, pa.string(), nullable=False),
+        pa.field(Served.SCORE, pa.float32()),  # null for a candidate that was not shown
+        pa.field(Served.SOURCES, pa.list_(pa.string()), nullable=False),  # empty for an item filled in
+        pa.field(Served.FEATURES, pa.list_(pa.float32(), len(RANKING_COLUMNS))),  # null for an item filled in
+    ]
+)
+
+
+class ServedLog:
+    """Writes served slates under ``root`` while ``running``; what does not fit the queue is dropped and counted."""
+
+    def __init__(self, root: Path, size: int, flush_seconds: float, metrics: Metrics) -> None:
+        self._root = root
+        self._flush_seconds = flush_seconds
+        self._dropped = metrics.served_log_dropped
+        self._queue: queue.Queue[ServedSlate | None] = queue.Queue(size)  # None ends the writer
+        self._files = 0
+        metrics.watch_queue(self._queue.qsize)
+
+    def put(self, served: ServedSlate) -> None:
+        """Have a slate written, if there is room for it to wait."""
+        try:
+            self._queue.put_nowait(served)
+        except queue.Full:
+            self._dropped.inc()
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """Write from here on; at the end all that waits is written."""
+        writer = threading.Thread(target=self._write_all, name="served-log", daemon=True)
+        writer.start()
+        try:
+            yield
+        finally:
+            self._queue.put(None)
+            writer.join()
+
+    def _write_all(self) -> None:
+        while (first := self._queue.get()) is not None:
+            batch, last = self._collect(first)
+            try:
+                self._write(batch)
+            except Exception:  # a full disk must not end the log for good
+                self._dropped.inc(len(batch))
+                logger.exception("%d served slates were not written", len(batch))
+            if last:
+                return
+
+    def _collect(self, first: ServedSlate) -> tuple[list[ServedSlate], bool]:
+        """The slates of one flush, and whether they are the last ones."""
+        batch, deadline = [first], time.monotonic() + self._flush_seconds
+        while len(batch) < BATCH:
+            try:
+                served = self._queue.get(timeout=max(deadline - time.monotonic(), 0))
+            except queue.Empty:
+                break
+            if served is None:
+                return batch, True
+            batch.append(served)
+        return batch, False
+
+    def _write(self, batch: Sequence[ServedSlate]) -> None:
+        dates: dict[str, list[ServedSlate]] = defaultdict(list)
+        for served in batch:
+            dates[datetime.fromtimestamp(served.as_of // SECOND, UTC).date().isoformat()].append(served)
+        for date, of_date in dates.items():
+            self._files += 1
+            name = f"date={date}/{of_date[0].as_of}-{os.getpid()}-{self._files}.parquet"
+            # Items go first: a request that can be read has its items.
+            replace_file(self._root / "items" / name, to_parquet(items_table(of_date)))
+            replace_file(self._root / "requests" / name, to_parquet(requests_table(of_date)))
+
+
+def requests_table(batch: Sequence[ServedSlate]) -> pa.Table:
+    """Table of SERVED_REQUESTS, one row per request."""
+    return pa.table(
+        [
+            *_shared(batch),
+            pa.array(orjson.dumps([event._asdict() for event in served.window]).decode() for served in batch),
+            pa.array((list(served.context_items) for served in batch), pa.list_(pa.string())),
+            pa.array((list(served.cart) for served in batch), pa.list_(pa.string())),
+        ],
+        schema=SERVED_REQUESTS,
+    )
+
+
+def items_table(batch: Sequence[ServedSlate]) -> pa.Table:
+    """Table of SERVED_ITEMS, one row per item, request by request."""
+    sizes = [served.items.item_ids.size for served in batch]
+    request = np.repeat(np.arange(len(batch)), sizes)
+    row = np.concatenate([np.arange(size) for size in sizes])
+    shown = row < np.repeat([served.items.scores.size for served in batch], sizes)
+    scores = np.zeros(row.size, dtype=np.float32)
+    scores[shown] = np.concatenate([served.items.scores for served in batch])
+    brought = np.concatenate([served.items.brought for served in batch])
+    features = np.concatenate([served.items.features for served in batch])
+    return pa.table(
+        [
+            *(column.take(pa.array(request)) for column in _shared(batch)),
+            pa.array(row + 1, pa.int32(), mask=~shown),
+            pa.array(np.concatenate([served.items.item_ids for served in batch]), pa.string()),
+            pa.array(scores, mask=~shown),
+            _source_names(brought),
+            pa.FixedSizeListArray.from_arrays(
+                pa.array(features.ravel()), len(RANKING_COLUMNS), mask=pa.array(~brought.any(axis=1))
+            ),
+        ],
+        schema=SERVED_ITEMS,
+    )
+
+
+def _shared(batch: Sequence[ServedSlate]) -> list[pa.Array]:
+    return [pa.array([getattr(served, field.name) for served in batch], field.type) for field in _SHARED]
+
+
+def _source_names(brought: Bool) -> pa.ListArray:
+    ends = np.cumsum(brought.sum(axis=1, dtype=np.int32), dtype=np.int32)
+    names = pa.array(SOURCES).take(pa.array(brought.nonzero()[1]))
+    return pa.ListArray.from_arrays(pa.array(np.append(np.int32(0), ends)), names)

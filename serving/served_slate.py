@@ -1,0 +1,68 @@
+"""A slate as it was served: its items, what brought them, and the features they were ranked by."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+
+from feature_repo.arrays import Bool, Float32, Strings
+from feature_repo.ranking_features import RANKING_COLUMNS
+from feature_repo.session_window import WindowEvent
+from serving.bundle import Bundle
+from serving.query import Slate
+
+
+@dataclass(frozen=True)
+class ServedItems:
+    """Candidates of one request, those of the slate first and in its order.
+
+    item_ids[n]; scores float32[shown], best first; brought bool[n, len(SOURCES)]: by which sources, none for an
+    item that popularity filled in; features float32[n, len(RANKING_COLUMNS)], NaN for such an item.
+    """
+
+    item_ids: Strings
+    scores: Float32
+    brought: Bool
+    features: Float32
+
+    @classmethod
+    def shown(cls, slate: Slate, bundle: Bundle) -> Self:
+        """The items of the slate alone."""
+        same = slate.items[:, None] == slate.candidates.items[None, :]
+        ranked, rows = same.nonzero()
+        n = slate.items.size
+        brought = np.zeros((n, slate.candidates.ranks.shape[1]), dtype=bool)
+        brought[ranked] = ~np.isnan(slate.candidates.ranks[rows])
+        features = np.full((n, len(RANKING_COLUMNS)), np.nan, dtype=np.float32)
+        features[ranked] = slate.features[rows]
+        return cls(bundle.item_ids[slate.items], slate.scores, brought, features)
+
+    def with_others(self, slate: Slate, bundle: Bundle) -> Self:
+        """The items of the slate, then all other candidates."""
+        others = np.flatnonzero(~np.isin(slate.candidates.items, slate.items))
+        return type(self)(
+            np.concatenate([self.item_ids, bundle.item_ids[slate.candidates.items[others]]]),
+            self.scores,
+            np.concatenate([self.brought, ~np.isnan(slate.candidates.ranks[others])]),
+            np.concatenate([self.features, slate.features[others]]),
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServedSlate:
+    """One answered request.
+
+    ``as_of`` is microseconds since 1970, UTC; ``user_id`` given, or found by the visitor's link.
+    """
+
+    request_id: str
+    as_of: int
+    user_id: str | None
+    visitor_id: str | None
+    placement: str | None
+    model_version: str
+    window: Sequence[WindowEvent]
+    context_items: Sequence[str]
+    cart: Sequence[str]
+    items: ServedItems

@@ -1,0 +1,23 @@
+"""The API as a process: one event loop, and a Redis of its own unless one is given."""
+
+import logging
+import signal
+
+import uvicorn
+
+from feature_repo.redis_event_log import RedisEventLog
+from feature_repo.settings import Settings
+from serving.app import create_app
+from serving.embedded_redis import embedded_redis
+
+
+def serve(settings: Settings) -> None:
+    """Answer at ``settings.host`` and ``settings.port`` until SIGINT or SIGTERM.
+
+    Raises LogUnavailableError when no Redis is given and none can be started.
+    """
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s:     %(message)s")
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that the Redis is stopped, too
+    with embedded_redis(settings) as url:
+        app = create_app(settings, RedisEventLog.connect(url, settings))
+        uvicorn.run(app, host=settings.host, port=settings.port, access_log=False)

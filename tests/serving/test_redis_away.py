@@ -1,0 +1,66 @@
+"""The API over a real Redis that goes away and comes back, without a restart of the server."""
+
+import os
+import shutil
+import signal
+from pathlib import Path
+
+import pytest
+from redis import Redis
+
+from feature_repo.redis_event_log import RedisEventLog
+from feature_repo.settings import Settings
+from serving.embedded_redis import embedded_redis
+from tests.conftest import free_port
+from tests.serving.conftest import Api, click, item_ids, running_api
+
+pytestmark = [pytest.mark.anyio, pytest.mark.integration]
+
+
+@pytest.fixture
+def redis_settings(tiny_models: Path, tmp_path: Path) -> Settings:
+    """Settings of the tiny shop with a Redis of its own."""
+    settings = Settings(home=tmp_path, redis_url=None, redis_port=free_port(), redis_timeout_seconds=1)
+    shutil.copytree(tiny_models, settings.models_dir)
+    return settings
+
+
+async def degrades(api: Api) -> None:
+    """What holds while Redis is away."""
+    reply = await api.recommend(visitor_id="vera", k=2)
+    assert (reply["degraded"], item_ids(reply)) == (["session_window"], ["mug", "kettle"])
+    response = await api.client.post("/v1/events", json={"events": [click("lamp")]})
+    assert response.status_code == 503
+    assert int(response.headers["Retry-After"]) >= 1
+    ready = await api.client.get("/readyz")
+    assert (ready.status_code, ready.json()["event_log"]) == (200, "unavailable")
+
+
+async def test_a_redis_that_is_stopped_and_started_again_is_used_again(redis_settings: Settings) -> None:
+    url = f"redis://127.0.0.1:{redis_settings.redis_port}"
+    async with running_api(redis_settings, RedisEventLog.connect(url, redis_settings)) as api:
+        await degrades(api)  # not there yet
+        with embedded_redis(redis_settings):
+            await api.send(click("kettle"))
+            assert item_ids(await api.recommend(visitor_id="vera", k=2)) == ["teapot", "mug"]
+        await degrades(api)
+        with embedded_redis(redis_settings):
+            reply = await api.recommend(visitor_id="vera", k=2)
+            assert (reply["degraded"], item_ids(reply)) == ([], ["teapot", "mug"])
+            await api.send(click("lamp"))
+            assert item_ids(await api.recommend(visitor_id="vera", k=2)) == ["bulb", "shade"]
+
+
+async def test_a_redis_that_hangs_degrades_answers_until_it_goes_on(redis_settings: Settings) -> None:
+    with embedded_redis(redis_settings) as url:
+        with Redis.from_url(url) as client:
+            pid = int(client.info()["process_id"])
+        async with running_api(redis_settings, RedisEventLog.connect(url, redis_settings)) as api:
+            await api.send(click("kettle"))
+            os.kill(pid, signal.SIGSTOP)
+            try:
+                await degrades(api)
+            finally:
+                os.kill(pid, signal.SIGCONT)
+            reply = await api.recommend(visitor_id="vera", k=2)
+            assert reply["degraded"] == []
