@@ -1,0 +1,179 @@
+"""``make bench``: what ingestion and recommendation cost on this machine, beside the bare HTTP floor.
+
+Simulates a shop, trains on it, starts the real server and drives it over loopback from a second process. Machines
+differ and are shared: compare the rows of one run.
+"""
+
+import http.client
+import itertools
+import json
+import os
+import platform
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+
+from feature_repo.arrays import Float64
+from feature_repo.schema import Event, Item
+from tests.conftest import free_port
+
+FRESHET = str(Path(sys.executable).with_name("freshet"))
+SECONDS = 5.0
+EVENTS_PER_BATCH = 1000
+SHOPPERS = 1000
+
+Body = Callable[[int], bytes]
+
+
+@dataclass(frozen=True)
+class Load:
+    """What to send: the path, the body of the n-th request (None for GET), and how many things it carries."""
+
+    name: str
+    path: str
+    body: Body | None
+    carries: int = 1
+
+
+def main() -> None:
+    """Print the table."""
+    with tempfile.TemporaryDirectory() as home:
+        environment = {**os.environ, "FRESHET_HOME": home}
+        folder = Path(home) / "simulated"
+        files = [f"--{name}={folder / name}.parquet" for name in ("events", "items")]
+        for command in (["simulate"], ["import", *files, "--shift-to-now"], ["train", "--epochs", "3"]):
+            print("freshet", *command, flush=True)
+            freshet(command, environment)
+        items = pq.read_table(folder / "items.parquet")[Item.ID].to_pylist()
+        print(
+            f"\n{platform.machine()}, {os.cpu_count()} cores; one server process, Redis on loopback; "
+            f"{len(items)} items; {SECONDS:.0f} s a row\n"
+        )
+        print(f"{'load':<34}{'clients':>8}{'p50 ms':>9}{'p90 ms':>9}{'p99 ms':>9}{'per s':>10}")
+        with server(environment) as port:
+            for load, clients in itertools.product(loads(items), (1, 8)):
+                report(load, clients, *drive(port, load, clients))
+            latency = [click_to_slate(port, items, n) for n in range(500)]
+            report(Load("click to changed slate", "", None), 1, np.array(latency), sum(latency))
+
+
+def loads(items: list[str]) -> list[Load]:
+    """The rows of the table."""
+
+    def event(n: int) -> dict[str, str]:
+        return {
+            Event.TYPE: "view",
+            Event.VISITOR: f"bench-{n % SHOPPERS}",
+            Event.ITEM: items[n * 7 % len(items)],
+        }
+
+    def events(size: int) -> Body:
+        return lambda n: json.dumps({"events": [event(n * size + i) for i in range(size)]}).encode()
+
+    return [
+        Load("no-op (GET /healthz)", "/healthz", None),
+        Load("one event", "/v1/events", events(1)),
+        Load(f"{EVENTS_PER_BATCH} events", "/v1/events", events(EVENTS_PER_BATCH), carries=EVENTS_PER_BATCH),
+        Load(
+            "recommendation, 20 items",
+            "/v1/recommendations",
+            lambda n: json.dumps({"visitor_id": f"bench-{n % SHOPPERS}"}).encode(),
+        ),
+    ]
+
+
+def drive(port: int, load: Load, clients: int) -> tuple[Float64, float]:
+    """Latencies in seconds of ``clients`` connections that ask one thing after another, and the time it took."""
+    numbers = itertools.count()
+    latencies: list[list[float]] = [[] for _ in range(clients)]
+    stop = time.perf_counter() + SECONDS
+
+    def client(mine: list[float]) -> None:
+        connection = http.client.HTTPConnection("127.0.0.1", port)
+        while (start := time.perf_counter()) < stop:
+            send(connection, load.path, load.body(next(numbers)) if load.body else None)
+            mine.append(time.perf_counter() - start)
+
+    started = time.perf_counter()
+    threads = [threading.Thread(target=client, args=(mine,)) for mine in latencies]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return np.concatenate([np.array(mine) for mine in latencies]), time.perf_counter() - started
+
+
+def click_to_slate(port: int, items: list[str], n: int) -> float:
+    """Seconds from sending a click to holding a slate; fails when the slate is the one from before."""
+    connection = http.client.HTTPConnection("127.0.0.1", port)
+    question = json.dumps({"visitor_id": f"clicker-{n}"}).encode()
+    before = send(connection, "/v1/recommendations", question)["items"]
+    click = {Event.TYPE: "click", Event.VISITOR: f"clicker-{n}", Event.ITEM: items[n * 7 % len(items)]}
+    start = time.perf_counter()
+    send(connection, "/v1/events", json.dumps({"events": [click]}).encode())
+    after = send(connection, "/v1/recommendations", question)["items"]
+    seconds = time.perf_counter() - start
+    if before == after:
+        raise SystemExit(f"the slate of clicker-{n} did not change after a click")
+    return seconds
+
+
+def send(connection: http.client.HTTPConnection, path: str, body: bytes | None) -> dict[str, Any]:
+    """One request; the reply's JSON."""
+    connection.request("POST" if body else "GET", path, body, {"Content-Type": "application/json"})
+    response = connection.getresponse()
+    reply = response.read()
+    if response.status != 200:
+        raise SystemExit(f"{path} answered {response.status}: {reply[:200]!r}")
+    return json.loads(reply)
+
+
+def report(load: Load, clients: int, latencies: Float64, seconds: float) -> None:
+    """Print one row."""
+    p50, p90, p99 = np.quantile(latencies, [0.5, 0.9, 0.99]) * 1000
+    rate = latencies.size * load.carries / seconds
+    print(f"{load.name:<34}{clients:>8}{p50:>9.2f}{p90:>9.2f}{p99:>9.2f}{rate:>10,.0f}", flush=True)
+
+
+def freshet(command: list[str], environment: dict[str, str]) -> None:
+    """Run a subcommand; its output is shown only if it fails."""
+    done = subprocess.run([FRESHET, *command], env=environment, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise SystemExit(done.stderr)
+
+
+@contextmanager
+def server(environment: dict[str, str]) -> Iterator[int]:
+    """Port of a running server."""
+    port = free_port()
+    environment = {**environment, "FRESHET_PORT": str(port), "FRESHET_REDIS_PORT": str(free_port())}
+    process = subprocess.Popen([FRESHET, "serve"], env=environment, stderr=subprocess.DEVNULL)
+    try:
+        deadline = time.monotonic() + 60
+        while True:
+            try:
+                send(http.client.HTTPConnection("127.0.0.1", port), "/readyz", None)
+                break
+            except (OSError, SystemExit):
+                if process.poll() is not None or time.monotonic() > deadline:
+                    raise SystemExit("the server did not become ready") from None
+                time.sleep(0.05)
+        yield port
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.wait()
+
+
+if __name__ == "__main__":
+    main()
