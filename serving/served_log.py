@@ -4,15 +4,13 @@
     served/items/date=2025-06-01/<time>-<n>.parquet      one row per shown item: SERVED_ITEMS
 
 Dates are those of ``as_of``. Requests wait in a bounded queue; a thread of its own turns them into Arrow
-tables and writes them, so a request pays for a queue entry only.
+tables and writes them, so a request pays for one append only.
 """
 
 import logging
 import os
-import queue
 import threading
-import time
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -84,21 +82,27 @@ SERVED_ITEMS: Final = pa.schema(
 
 
 class ServedLog:
-    """Writes served slates under ``root`` while ``running``; what does not fit the queue is dropped and counted."""
+    """Writes served slates under ``root`` while ``running``.
+
+    At most ``size`` of them wait to be written; more are dropped and counted.
+    """
 
     def __init__(self, root: Path, size: int, flush_seconds: float, metrics: Metrics) -> None:
         self._root = root
+        self._size = size
         self._flush_seconds = flush_seconds
         self._dropped = metrics.served_log_dropped
-        self._queue: queue.Queue[ServedSlate | None] = queue.Queue(size)  # None ends the writer
+        # A deque, not a Queue: waking the writer for every slate would cost a request a change of threads.
+        self._waiting: deque[ServedSlate] = deque()
+        self._ending = threading.Event()
         self._files = 0
-        metrics.watch_queue(self._queue.qsize)
+        metrics.watch_queue(self._waiting.__len__)
 
     def put(self, served: ServedSlate) -> None:
         """Have a slate written, if there is room for it to wait."""
-        try:
-            self._queue.put_nowait(served)
-        except queue.Full:
+        if len(self._waiting) < self._size:
+            self._waiting.append(served)
+        else:
             self._dropped.inc()
 
     @contextmanager
@@ -109,32 +113,22 @@ class ServedLog:
         try:
             yield
         finally:
-            self._queue.put(None)
+            self._ending.set()
             writer.join()
 
     def _write_all(self) -> None:
-        while (first := self._queue.get()) is not None:
-            batch, last = self._collect(first)
+        while not self._ending.wait(self._flush_seconds):
+            self._flush()
+        self._flush()
+
+    def _flush(self) -> None:
+        while self._waiting:
+            batch = [self._waiting.popleft() for _ in range(min(len(self._waiting), BATCH))]
             try:
                 self._write(batch)
             except Exception:  # a full disk must not end the log for good
                 self._dropped.inc(len(batch))
                 logger.exception("%d served slates were not written", len(batch))
-            if last:
-                return
-
-    def _collect(self, first: ServedSlate) -> tuple[list[ServedSlate], bool]:
-        """The slates of one flush, and whether they are the last ones."""
-        batch, deadline = [first], time.monotonic() + self._flush_seconds
-        while len(batch) < BATCH:
-            try:
-                served = self._queue.get(timeout=max(deadline - time.monotonic(), 0))
-            except queue.Empty:
-                break
-            if served is None:
-                return batch, True
-            batch.append(served)
-        return batch, False
 
     def _write(self, batch: Sequence[ServedSlate]) -> None:
         dates: dict[str, list[ServedSlate]] = defaultdict(list)

@@ -2,6 +2,8 @@
 
 import logging
 import signal
+import sys
+from typing import Final
 
 import uvicorn
 
@@ -10,6 +12,9 @@ from feature_repo.settings import Settings
 from serving.app import create_app
 from serving.embedded_redis import embedded_redis
 
+SWITCH_SECONDS: Final = 0.0005
+"""Longest that a request waits for Python while the served log is written; 0.005 by default."""
+
 
 def serve(settings: Settings) -> None:
     """Answer at ``settings.host`` and ``settings.port`` until SIGINT or SIGTERM.
@@ -17,6 +22,7 @@ def serve(settings: Settings) -> None:
     Raises LogUnavailableError when no Redis is given and none can be started.
     """
     logging.basicConfig(level=logging.INFO, format="%(levelname)s:     %(message)s")
+    sys.setswitchinterval(SWITCH_SECONDS)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that the Redis is stopped, too
     with embedded_redis(settings) as url:
         app = create_app(settings, RedisEventLog.connect(url, settings))

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Sequence
-from uuid import UUID, uuid4
+from typing import Final
 
 import orjson
 
@@ -18,6 +18,7 @@ from serving.ingestion import to_log
 from serving.live_model import LiveModel
 from serving.metrics import Metrics
 from serving.query import Filters, Question
+from serving.random_id import is_among, random_id
 from serving.schemas import (
     CatalogItem,
     EventResult,
@@ -32,7 +33,7 @@ from serving.schemas import (
 from serving.served_log import ServedLog
 from serving.served_slate import ServedItems, ServedSlate
 
-FILL: str = retrieval.popular.__name__
+FILL: Final = retrieval.popular.__name__
 """Where items come from that lengthen a slate whose candidates ran out."""
 
 
@@ -67,7 +68,7 @@ class Service:
         """A slate. Raises BundleError before the first model is published."""
         recommender = self.model.recommender
         bundle = recommender.bundle
-        request_id, as_of = uuid4(), _now()
+        request_id, as_of = random_id(), _now()
         with self.metrics.stage("hydrate"):
             shopper, degraded = await hydrate(
                 self.log, request.user_id, request.visitor_id, self.settings.redis_timeout_seconds
@@ -85,9 +86,10 @@ class Service:
             query = question.encode(bundle)
         [slate] = recommender.recommend([query], self.metrics.stage)
         shown = ServedItems.shown(slate, bundle)
+        full = is_among(self.settings.served_log_full_share, request_id)
         self.served_log.put(
             ServedSlate(
-                request_id=request_id.hex,
+                request_id=request_id,
                 as_of=as_of,
                 user_id=shopper.user_id,
                 visitor_id=request.visitor_id,
@@ -96,13 +98,13 @@ class Service:
                 window=shopper.window,
                 context_items=request.context.item_ids,
                 cart=request.context.cart,
-                items=shown.with_others(slate, bundle) if self._logs_all(request_id) else shown,
+                items=shown.with_others(slate, bundle) if full else shown,
             )
         )
         age = _feature_age(bundle.manifest, shopper.window, as_of)
         self.metrics.count_slate(slate, degraded, age.session)
         return Recommendations(
-            request_id=request_id.hex,
+            request_id=request_id,
             items=_slate_items(shown),
             model_version=bundle.manifest.version,
             degraded=degraded,
@@ -127,10 +129,6 @@ class Service:
             model_version=self.model.version,
             event_log="available" if available else "unavailable",
         )
-
-    def _logs_all(self, request_id: UUID) -> bool:
-        """Whether this request, of a random id, is one of those whose every candidate is logged."""
-        return request_id.int < self.settings.served_log_full_share * 2**128
 
 
 def _now() -> int:

@@ -3,7 +3,7 @@
 import pytest
 
 from feature_repo.ranking_features import SOURCES
-from serving.metrics import STAGES
+from serving.metrics import STAGES, Metrics
 from tests.serving.conftest import Api, BreakableLog, click
 
 pytestmark = pytest.mark.anyio
@@ -53,7 +53,5 @@ async def test_the_live_model_and_the_age_of_its_features_are_told(api: Api) -> 
 
 
 async def test_two_apps_count_apart(api: Api) -> None:
-    from serving.metrics import Metrics
-
     await api.recommend()
     assert b'freshet_stage_seconds_count{stage="rank"} 0.0' in Metrics().render()

@@ -20,6 +20,7 @@ from feature_repo.settings import Settings
 from serving import served_log
 from serving.metrics import Metrics
 from serving.query import Question, Slate
+from serving.random_id import is_among, random_id
 from serving.recommender import Recommender
 from serving.served_log import SERVED_ITEMS, SERVED_REQUESTS, ServedLog
 from serving.served_slate import ServedItems, ServedSlate
@@ -132,6 +133,15 @@ async def test_what_waits_at_shutdown_is_written(api_settings: Settings, shop_lo
     async with running_api(slow, shop_log) as api:
         told = [(await api.recommend())["request_id"] for _ in range(3)]
     assert [row["request_id"] for row in rows(slow.served_dir, "requests")] == told
+
+
+@pytest.mark.parametrize("share", [0.0, 0.01, 0.25, 1.0])
+def test_the_share_of_random_ids_is_the_share_asked_for(share: float) -> None:
+    ids = [random_id() for _ in range(20_000)]
+    assert {len(name) for name in ids} == {32}
+    assert sum(is_among(share, name) for name in ids) == pytest.approx(
+        share * len(ids), abs=400 * (share % 1 > 0)
+    )
 
 
 def test_an_item_filled_in_from_popularity_has_no_features_and_no_sources() -> None:
