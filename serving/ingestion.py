@@ -2,12 +2,12 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
+from uuid import uuid4
 
 from feature_repo.errors import InputError
 from feature_repo.events import LoggedEvent
 from feature_repo.schema import DAY, ITEMLESS_TYPES, SECOND, Event, EventType
 from feature_repo.settings import Settings
-from serving.random_id import random_id
 from serving.schemas import Problem, ReceivedEvent
 
 NEEDED: Final[Mapping[EventType, str]] = {
@@ -59,7 +59,7 @@ def _problems(event: ReceivedEvent, now: int, settings: Settings) -> Iterator[tu
 
 def _logged(event: ReceivedEvent, now: int) -> LoggedEvent:
     given = dict(event)
-    given[Event.ID] = event.event_id or random_id()
+    given[Event.ID] = event.event_id or uuid4().hex
     given[Event.TYPE] = event.event_type.value
     given[Event.TIMESTAMP] = now if event.timestamp is None else event.timestamp
     return LoggedEvent(**given, arrival_time=now)

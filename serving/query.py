@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 from typing import Final
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from feature_repo.arrays import Bool, Float32, Int32
 from feature_repo.ranking_features import Candidates, ShopperState
@@ -46,9 +48,11 @@ class Question:
 
     def encode(self, bundle: Bundle) -> "Query":
         """The same question in the indexes of ``bundle``."""
+        # The page is newer than every event, also than those of a clock that runs ahead.
+        now = max([self.as_of, *(event.timestamp for event in self.events[-1:])])
         page = [
-            *(WindowEvent(self.as_of, "", EventType.ADD_TO_CART, item_id) for item_id in self.cart),
-            *(WindowEvent(self.as_of, "", EventType.VIEW, item_id) for item_id in self.context_items),
+            *(WindowEvent(now, "", EventType.ADD_TO_CART, item_id) for item_id in self.cart),
+            *(WindowEvent(now, "", EventType.VIEW, item_id) for item_id in self.context_items),
         ]
         stored = encode_window(self.events, bundle.item_index)
         window = encode_window([*self.events, *page], bundle.item_index) if page else stored
@@ -103,9 +107,12 @@ def _allowed(bundle: Bundle, filters: Filters) -> Bool | None:
     if filters.category is not None:
         below = filters.category + CATEGORY_SEPARATOR
         inside = [path == filters.category or path.startswith(below) for path in bundle.categories]
-        allowed &= np.append(inside, False)[bundle.items.category]  # code -1, no category, is the last entry
+        allowed &= np.array([*inside, False])[
+            bundle.items.category
+        ]  # code -1, no category, is the last entry
     if filters.brands is not None:
-        allowed &= np.isin(bundle.catalog[Item.BRAND].to_numpy(), list(filters.brands))
+        wanted = pa.array(filters.brands, pa.string())
+        allowed &= pc.is_in(bundle.catalog[Item.BRAND], value_set=wanted).to_numpy()
     if filters.min_price is not None:
         allowed &= ~bundle.items.price_missing & (bundle.items.price >= filters.min_price)
     if filters.max_price is not None:

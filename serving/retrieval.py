@@ -43,7 +43,7 @@ Source = Callable[[Bundle, ShopperState, Window, int], Retrieved]
 
 
 def retrieve(bundle: Bundle, shopper: ShopperState, size: int) -> Candidates:
-    """The ``size`` best candidates of all sources by reciprocal rank fusion, available items only."""
+    """The ``size`` best candidates of all sources by reciprocal rank fusion, among them what may not be shown."""
     active = shopper.window.interactions()
     return fuse([source(bundle, shopper, active, QUOTAS[name]) for name, source in RETRIEVERS.items()], size)
 
@@ -155,7 +155,8 @@ def _nearest(bundle: Bundle, vector: Float32, quota: int) -> Retrieved:
         return NOTHING
     scores = bundle.tower.embeddings @ vector
     quota = min(quota, scores.size)
-    near = np.argpartition(-scores, quota - 1)[:quota].astype(np.int32)
+    worst = np.partition(scores, -quota)[-quota]
+    near = np.flatnonzero(scores >= worst).astype(np.int32)  # with all that tie for the last place
     return _best(near, scores[near], quota)
 
 

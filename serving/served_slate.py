@@ -66,3 +66,8 @@ class ServedSlate:
     context_items: Sequence[str]
     cart: Sequence[str]
     items: ServedItems
+
+
+def is_among(share: float, request_id: str) -> bool:
+    """Whether a request, of a random 128-bit id in hexadecimal, belongs to this share of all; always the same."""
+    return int(request_id, 16) < share * 2**128

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Sequence
 from typing import Final
+from uuid import uuid4
 
 import orjson
 
@@ -18,7 +19,6 @@ from serving.ingestion import to_log
 from serving.live_model import LiveModel
 from serving.metrics import Metrics
 from serving.query import Filters, Question
-from serving.random_id import is_among, random_id
 from serving.schemas import (
     CatalogItem,
     EventResult,
@@ -31,7 +31,7 @@ from serving.schemas import (
     SlateItem,
 )
 from serving.served_log import ServedLog
-from serving.served_slate import ServedItems, ServedSlate
+from serving.served_slate import ServedItems, ServedSlate, is_among
 
 FILL: Final = retrieval.popular.__name__
 """Where items come from that lengthen a slate whose candidates ran out."""
@@ -68,7 +68,7 @@ class Service:
         """A slate. Raises BundleError before the first model is published."""
         recommender = self.model.recommender
         bundle = recommender.bundle
-        request_id, as_of = random_id(), _now()
+        request_id, as_of = uuid4().hex, _now()
         with self.metrics.stage("hydrate"):
             shopper, degraded = await hydrate(
                 self.log, request.user_id, request.visitor_id, self.settings.redis_timeout_seconds
