@@ -51,6 +51,10 @@ serve: $(ENVIRONMENT) ## run the API on 127.0.0.1:8000 (with an embedded Redis u
 bench: $(ENVIRONMENT) ## measure ingestion and recommendation on this machine
 	$(BIN)/python -m tests.bench
 
+.PHONY: bench-training
+bench-training: $(ENVIRONMENT) ## measure import and training of a million events on this machine
+	$(BIN)/python -m tests.bench_training
+
 .PHONY: lock
 lock: $(ENVIRONMENT) ## resolve requirements.lock anew from pyproject.toml
 	$(BIN)/uv pip compile --quiet --no-emit-find-links --no-emit-index-url --no-annotate --python-version 3.11 \
