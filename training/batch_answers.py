@@ -61,10 +61,16 @@ def answer(recommender: Recommender, requests: Sequence[BatchRequest]) -> pa.Tab
     return pa.concat_tables(tables)
 
 
-def write_answers(answers: pa.Table, out: Path) -> None:
-    """Write ANSWER_SCHEMA rows as Parquet, whole or not at all."""
+def require_place(out: Path) -> None:
+    """Raise InputError where no file can be written: better known before the work than after it."""
     if not out.parent.is_dir():
         raise InputError(f"{out.parent} is not a folder: make it, or write elsewhere with --out")
+    if out.is_dir():
+        raise InputError(f"{out} is a folder: name a file in it with --out")
+
+
+def write_answers(answers: pa.Table, out: Path) -> None:
+    """Write ANSWER_SCHEMA rows as Parquet, whole or not at all."""
     replace_file(out, to_parquet(answers))
 
 

@@ -130,8 +130,9 @@ def recommend(
     """Answer a file of windows with the live model, as the API would."""
     from serving.bundle import read_live_bundle
     from serving.recommender import Recommender
-    from training.batch_answers import answer, read_requests, write_answers
+    from training.batch_answers import answer, read_requests, require_place, write_answers
 
+    require_place(out)
     settings = Settings()
     recommender = Recommender(read_live_bundle(settings.models_dir), settings.candidates)
     requests = read_requests(events, k=k, window_size=settings.window_size, repeat_last=repeat_last)

@@ -18,6 +18,8 @@ from tqdm import tqdm
 
 from feature_repo.arrays import Int64
 from feature_repo.encoded_log import EncodedLog
+from feature_repo.errors import InputError
+from feature_repo.schema import Event
 from feature_repo.user_tower import UserTower
 from training.embedding_model import EmbeddingConfig, TowerModel, TrainingState
 
@@ -55,9 +57,15 @@ def fit_embeddings(log: EncodedLog, config: EmbeddingConfig, run: Path) -> Fitte
 
     ``run`` receives TensorBoard scalars and a checkpoint per epoch; called again with the same arguments after an
     interruption, training goes on from there. Same seed, same log: same embeddings.
+    Raises InputError when nobody met two different items.
     """
     active = log.interactions()
     examples, times = make_examples(active, config.history)
+    if not len(examples):
+        raise InputError(
+            "no shopper in the older part of the log met two different items, so there is nothing to learn from: "
+            f"check that {Event.USER} or {Event.VISITOR} names who it was and {Event.TIMESTAMP} has a time of day"
+        )
     cut = np.quantile(times, 1 - config.held_out)
     validation = examples.take(torch.from_numpy(np.flatnonzero(times > cut)))
     return _fit(
@@ -174,6 +182,7 @@ def _recall(model: TowerModel, examples: Examples, seen: Tensor, k: int = 20) ->
     model.eval()
     padded = torch.cat([model.vectors, torch.zeros(1, model.config.dimensions)])
     vectors = functional.normalize(model.vectors, dim=1)
+    k = min(k, len(seen))
     hits = 0
     for rows in torch.split(torch.arange(len(examples)), 512):
         batch = examples.take(rows)

@@ -79,15 +79,15 @@ def score_ranks(ranks: Int32, shopper: Int32) -> Scores:
 
 
 def bootstrap(values: Float64, shopper: Int32, seed: int = 0) -> Interval:
-    """Mean of ``values`` and its 95% interval under resampling of shoppers (Poisson bootstrap)."""
+    """Mean of ``values`` and its 95% interval when shoppers are drawn with replacement; NaN for no values."""
     if not values.size:
         return Interval(float("nan"), float("nan"), float("nan"))
     _, codes = np.unique(shopper, return_inverse=True)
     sums = np.bincount(codes, values)
     counts = np.bincount(codes)
     generator = np.random.default_rng(seed)
-    draws = (generator.poisson(1.0, sums.size) for _ in range(RESAMPLES))
-    means = [float(weights @ sums) / max(float(weights @ counts), 1.0) for weights in draws]
+    draws = (generator.integers(sums.size, size=sums.size) for _ in range(RESAMPLES))
+    means = [float(sums[drawn].sum() / counts[drawn].sum()) for drawn in draws]
     lower, upper = np.quantile(means, [0.025, 0.975])
     return Interval(float(values.mean()), float(lower), float(upper))
 

@@ -6,6 +6,7 @@ to the newest part, they are evaluated on it together with the ranker; refitted 
 
 import hashlib
 import logging
+import shutil
 import subprocess
 import time
 from collections.abc import Iterator
@@ -102,7 +103,8 @@ def train(settings: Settings, config: TrainingConfig, force: str | None = None) 
     version = final.manifest.version
     with _step("bundle"):
         models = settings.models_dir
-        write_bundle(judged, evaluation_dir(models, version))
+        twin = replace(judged, manifest=replace(judged.manifest, version=version))
+        write_bundle(twin, evaluation_dir(models, version))
         write_bundle(replace(final, manifest=replace(final.manifest, metrics=metrics)), models / version)
     publish(models, version, keep=settings.bundles_kept, force=force)
     return Outcome(version, scores, verdict)
@@ -231,7 +233,10 @@ def new_manifest(start: int, end: int) -> Manifest:
 
 
 def _git_revision() -> str:
-    command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "--short=12", "HEAD"]
+    git = shutil.which("git")
+    if git is None:
+        return "unknown"
+    command = [git, "-C", str(Path(__file__).parent), "rev-parse", "--short=12", "HEAD"]
     found = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
     return found.stdout.strip() or "unknown"
 

@@ -5,6 +5,7 @@
 requests that neither was trained on.
 """
 
+import math
 import shutil
 import time
 from collections.abc import Mapping
@@ -24,6 +25,9 @@ EVALUATION: Final = "evaluation"
 LOCK: Final = ".lock"
 GATE: Final = "gate"
 """Key of the verdict in a manifest's metrics."""
+PUBLISHED: Final = "published"
+FORCED: Final = "forced"
+ROLLED_BACK: Final = "rolled back"
 
 
 @dataclass(frozen=True)
@@ -77,33 +81,42 @@ def champion_for(models: Path, test_start: int) -> Bundle | None:
 def publish(models: Path, version: str, *, keep: int, force: str | None = None) -> None:
     """Make ``version`` live if its verdict allows it, and remove all but the ``keep`` newest versions.
 
-    Raises GateRefusedError when it was worse than the champion and no reason to force it is given.
+    Raises GateRefusedError when it was worse than the champion and no reason to force it is given, BundleError
+    when it is damaged.
     """
-    manifest = read_manifest(models / version)
-    if not _passed(manifest) and not force:
+    verdict = _verdict(read_bundle(models / version).manifest)
+    if not verdict.passed and not force:
         raise GateRefusedError(
-            f"model {version} is worse than the one that is live ({manifest.metrics[GATE]}); "
+            f"model {version} is worse than the one that was live ({verdict}); "
             f"to publish it all the same: freshet publish {version} --force REASON"
         )
-    _go_live(models, version, "forced" if force else "published", force)
-    for old in sorted(published_versions(models))[:-keep]:
-        if old != version:
-            shutil.rmtree(models / old)
-            shutil.rmtree(evaluation_dir(models, old), ignore_errors=True)
+    _go_live(models, version, FORCED if force else PUBLISHED, force)
+    for old in published_versions(models)[:-keep]:
+        shutil.rmtree(models / old)
+        shutil.rmtree(evaluation_dir(models, old), ignore_errors=True)
 
 
 def rollback(models: Path, version: str | None) -> str:
-    """Make ``version``, or else the newest published before the live one, live again; returns its name."""
+    """Make ``version``, or else the one published before the live one, live again; returns its name.
+
+    Raises InputError when there is none that was live before, BundleError when it is damaged.
+    """
     live = current_version(models)
     if live is None:
         raise InputError("there is no live model to roll back from: run `freshet train`")
+    published = published_versions(models)
     if version is None:
-        older = [name for name in published_versions(models) if name < live]
+        older = published[: published.index(live)]
         if not older:
             raise InputError(f"no version was published before {live}; `freshet models` lists what there is")
-        version = max(older)
+        version = older[-1]
+    if version not in published:
+        raise InputError(
+            f"model {version} was never live, so there is no way back to it: `freshet models` lists what there is, "
+            f"`freshet publish {version}` takes it through the gate"
+        )
     read_bundle(models / version)  # a damaged one must not go live
-    _go_live(models, version, "rolled back", None)
+    _go_live(models, version, ROLLED_BACK, None)
     return version
 
 
@@ -120,18 +133,20 @@ def models_text(models: list[Model]) -> str:
         return "no models yet: run `freshet train`"
     lines = []
     for model in models:
-        gate = model.manifest.metrics[GATE]
-        found = "passed" if _passed(model.manifest) else "refused"
-        ndcg = f"{gate['challenger']['mean']:.4f}" if isinstance(gate, dict) else "?"
-        lines.append(f"{'*' if model.live else ' '} {model.manifest.version}  NDCG@10 {ndcg}  {found}")
+        verdict = _verdict(model.manifest)
+        found = "passed" if verdict.passed else "refused"
+        star = "*" if model.live else " "
+        lines.append(f"{star} {model.manifest.version}  NDCG@10 {verdict.challenger.mean:.4f}  {found}")
     return "\n".join(lines)
 
 
-def published_versions(models: Path) -> set[str]:
-    """Versions that were live at some time and still stand."""
+def published_versions(models: Path) -> list[str]:
+    """Versions that still stand, in the order in which they were last published."""
     history = models / HISTORY
     lines = history.read_bytes().splitlines() if history.exists() else []
-    return {name for line in lines if (models / (name := orjson.loads(line)["version"])).is_dir()}
+    records = [record for record in map(orjson.loads, lines) if record["action"] != ROLLED_BACK]
+    newest_first = dict.fromkeys(record["version"] for record in reversed(records))
+    return [version for version in reversed(newest_first) if (models / version).is_dir()]
 
 
 def verdict_record(verdict: Verdict) -> Mapping[str, object]:
@@ -139,9 +154,17 @@ def verdict_record(verdict: Verdict) -> Mapping[str, object]:
     return {**asdict(verdict), "passed": verdict.passed}
 
 
-def _passed(manifest: Manifest) -> bool:
+def _verdict(manifest: Manifest) -> Verdict:
     gate = manifest.metrics.get(GATE)
-    return isinstance(gate, dict) and bool(gate["passed"])
+    if not isinstance(gate, dict):
+        raise BundleError(f"model {manifest.version} was never judged: make one with `freshet train`")
+    champion = gate["champion"]
+    return Verdict(_interval(gate["challenger"]), champion and _interval(champion), gate["champion_version"])
+
+
+def _interval(record: Mapping[str, float | None]) -> Interval:
+    """An interval as JSON gives it back, where NaN is null."""
+    return Interval(**{name: math.nan if bound is None else bound for name, bound in record.items()})
 
 
 def _go_live(models: Path, version: str, action: str, reason: str | None) -> None:

@@ -117,6 +117,6 @@ def _previous_item(log: EncodedLog, choice: Bool) -> Int32:
     """int32[n]: the item of the shopper's interaction before each event, UNKNOWN_ITEM for the first."""
     position = np.arange(len(log))
     newest_choice = np.maximum.accumulate(np.where(choice, position, -1))
-    before = np.concatenate([[-1], newest_choice[:-1]])
+    before = np.concatenate([[-1], newest_choice])[:-1]
     known = (before >= 0) & (log.shopper[before] == log.shopper)
     return np.where(known, log.item[before], UNKNOWN_ITEM)
