@@ -90,7 +90,7 @@ def user_statistics(log: EncodedLog, as_of: int, item_prices: Float32) -> Float3
     def count(event_type: EventType) -> Float64:
         return np.bincount(log.shopper[log.type == event_type.code], minlength=users).astype(float)
 
-    log_price = np.log1p(item_prices[log.item])
+    log_price = np.log1p(item_prices[log.item], dtype=float)  # in float32 the variance drowns in rounding
     known = np.maximum(counts, 1)
     mean_price = np.bincount(log.shopper, weights=log_price, minlength=users) / known
     square_price = np.bincount(log.shopper, weights=log_price**2, minlength=users) / known
@@ -144,7 +144,10 @@ def _log_share(counts: Float64) -> Float64:
 
 
 def _smoothed(successes: Float64, trials: Float64) -> Float64:
-    mean = successes.sum() / max(trials.sum(), 1.0)
+    """Each rate drawn towards the mean of all; NaN where nothing was tried and so no mean is known."""
+    if not trials.any():
+        return np.full_like(trials, np.nan)
+    mean = successes.sum() / trials.sum()
     return (successes + PRIOR_WEIGHT * mean) / (trials + PRIOR_WEIGHT)
 
 

@@ -164,8 +164,8 @@ def _revisits(shown: Int32, active: Window, as_of: int) -> Float32:
     newest = active.items.size - 1 - np.argmax(met[before, ::-1], axis=1)
     columns[before, 1] = active.items.size - 1 - newest
     columns[before, 2] = np.log1p(np.maximum(as_of - active.times[newest], 0) / SECOND)
-    columns[:, 3] = met @ (active.types == EventType.ADD_TO_CART.code)
-    columns[:, 4] = met @ (active.types == EventType.PURCHASE.code)
+    columns[:, 3] = met[:, active.types == EventType.ADD_TO_CART.code].sum(axis=1)
+    columns[:, 4] = met[:, active.types == EventType.PURCHASE.code].sum(axis=1)
     return columns
 
 

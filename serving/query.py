@@ -107,9 +107,8 @@ def _allowed(bundle: Bundle, filters: Filters) -> Bool | None:
     if filters.category is not None:
         below = filters.category + CATEGORY_SEPARATOR
         inside = [path == filters.category or path.startswith(below) for path in bundle.categories]
-        allowed &= np.array([*inside, False])[
-            bundle.items.category
-        ]  # code -1, no category, is the last entry
+        inside.append(False)  # what code -1, no category, finds
+        allowed &= np.array(inside)[bundle.items.category]
     if filters.brands is not None:
         wanted = pa.array(filters.brands, pa.string())
         allowed &= pc.is_in(bundle.catalog[Item.BRAND], value_set=wanted).to_numpy()

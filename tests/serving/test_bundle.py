@@ -1,0 +1,263 @@
+"""The model bundle: what is read is what was written, or is refused with a word on what to do."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import fields, replace
+from pathlib import Path
+
+import numpy as np
+import orjson
+import pytest
+
+from feature_repo.errors import BundleError
+from feature_repo.ranking_features import RANKING_COLUMNS
+from feature_repo.schema import MINUTE
+from feature_repo.session_features import encode_window
+from feature_repo.session_window import WindowEvent
+from serving import bundle as bundle_module
+from serving.bundle import (
+    CURRENT,
+    ITEMS,
+    MANIFEST,
+    RANKER,
+    Bundle,
+    current_version,
+    read_bundle,
+    read_live_bundle,
+    read_manifest,
+    set_current,
+    write_bundle,
+)
+from serving.query import Question
+from serving.recommender import Recommender
+from tests.tiny_bundle import CATEGORY_OF, KNOWN_SHOPPER, NAMES, TRAINED_AT, publish, tiny_bundle
+
+FAMILIES = ("items", "tower", "retrieval", "users")
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Path:
+    """Where the tiny shop's bundle stands."""
+    return publish(tmp_path / "models", tiny_bundle())
+
+
+def slates(bundle: Bundle) -> list[tuple[list[int], list[float]]]:
+    """Answers to a stranger, and to a known shopper after each of the items."""
+    questions = [Question(events=[], shopper_key=None, as_of=TRAINED_AT)]
+    questions += [
+        Question(
+            events=[WindowEvent(TRAINED_AT - MINUTE, "e1", "view", name)],
+            shopper_key=KNOWN_SHOPPER,
+            as_of=TRAINED_AT,
+        )
+        for name in NAMES
+    ]
+    answers = Recommender(bundle, 8).recommend([question.encode(bundle) for question in questions])
+    return [(slate.items.tolist(), slate.scores.tolist()) for slate in answers]
+
+
+def test_what_is_read_is_what_was_written(tmp_path: Path) -> None:
+    written = write_bundle(tiny_bundle(), tmp_path / "v1")
+    read = read_bundle(tmp_path / "v1")
+    for family in FAMILIES:
+        for field in fields(getattr(written, family)):
+            expected = getattr(getattr(written, family), field.name)
+            found = getattr(getattr(read, family), field.name)
+            np.testing.assert_array_equal(found, expected, err_msg=field.name)
+            assert found.dtype == expected.dtype, field.name
+    assert read.manifest == written.manifest
+    assert read.item_ids.tolist() == list(NAMES)
+    assert read.shopper_keys.tolist() == [KNOWN_SHOPPER]
+    assert read.categories == written.categories
+    assert read.catalog.equals(written.catalog)
+
+
+def test_a_bundle_from_disk_gives_the_slates_of_the_one_in_memory(directory: Path) -> None:
+    assert slates(read_bundle(directory)) == slates(tiny_bundle())
+
+
+def test_a_bundle_without_a_ranker_is_read_as_such(tmp_path: Path) -> None:
+    young = replace(tiny_bundle(), ranker=None)
+    write_bundle(young, tmp_path / "v1")
+    assert read_bundle(tmp_path / "v1").ranker is None
+    assert slates(read_bundle(tmp_path / "v1")) == slates(young)
+
+
+def test_a_bundle_that_knows_no_shopper_can_be_read(tmp_path: Path) -> None:
+    users = tiny_bundle().users
+    nobody = replace(
+        tiny_bundle(),
+        shopper_keys=np.array([], dtype=object),
+        users=replace(users, statistics=users.statistics[:0], embeddings=users.embeddings[:0]),
+    )
+    write_bundle(nobody, tmp_path / "v1")
+    assert slates(read_bundle(tmp_path / "v1")) == slates(nobody)
+
+
+def test_every_file_has_a_checksum(directory: Path) -> None:
+    files = {path.name for path in directory.iterdir()}
+    assert set(read_manifest(directory).checksums) == files - {MANIFEST}
+
+
+def test_arrays_are_mapped_read_only(directory: Path) -> None:
+    read = read_bundle(directory)
+    for family in FAMILIES:
+        for field in fields(getattr(read, family)):
+            array = getattr(getattr(read, family), field.name)
+            assert not array.flags.owndata, field.name
+            with pytest.raises(ValueError, match="read-only"):
+                array[...] = 0
+
+
+@pytest.mark.parametrize("step", ["_checksum", "_write_table", "sync"])
+def test_a_write_that_fails_leaves_no_bundle(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    def disk_full(*_: object) -> None:
+        raise OSError("no space left on device")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(bundle_module, step, disk_full)
+        with pytest.raises(OSError, match="no space"):
+            write_bundle(tiny_bundle(), tmp_path / "v1")
+    assert not (tmp_path / "v1").exists()
+    write_bundle(tiny_bundle(), tmp_path / "v1")
+    assert slates(read_bundle(tmp_path / "v1")) == slates(tiny_bundle())
+
+
+def test_a_write_that_is_killed_at_the_last_moment_leaves_no_bundle(tmp_path: Path) -> None:
+    program = """
+import os, signal, sys
+from pathlib import Path
+from serving.bundle import write_bundle
+from tests.tiny_bundle import tiny_bundle
+Path.rename = lambda self, target: os.kill(os.getpid(), signal.SIGKILL)
+write_bundle(tiny_bundle(), Path(sys.argv[1]))
+"""
+    killed = subprocess.run(
+        [sys.executable, "-c", program, str(tmp_path / "v1")], check=False, cwd=Path(__file__).parents[2]
+    )
+    assert killed.returncode == -signal.SIGKILL
+    assert not (tmp_path / "v1").exists()
+    with pytest.raises(BundleError, match="run `freshet train`"):
+        read_bundle(tmp_path / "v1")
+
+
+def test_a_version_that_stands_is_not_overwritten(directory: Path) -> None:
+    before = slates(read_bundle(directory))
+    with pytest.raises(OSError, match="not empty"):
+        write_bundle(tiny_bundle(prefix="new-"), directory)
+    assert slates(read_bundle(directory)) == before
+    assert read_bundle(directory).item_ids.tolist() == list(NAMES)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["RetrievalArrays.neighbours.npy", "UserTower.embeddings.npy", "ItemColumns.price.npy", ITEMS, RANKER],
+)
+def test_a_single_changed_byte_is_noticed(directory: Path, name: str) -> None:
+    content = bytearray((directory / name).read_bytes())
+    content[len(content) // 2] ^= 1
+    (directory / name).write_bytes(content)
+    with pytest.raises(BundleError, match=rf"bundle v1: {name} .* `freshet rollback VERSION`"):
+        read_bundle(directory)
+
+
+def test_a_missing_file_is_noticed(directory: Path) -> None:
+    (directory / "ItemColumns.price.npy").unlink()
+    with pytest.raises(BundleError, match=r"ItemColumns.price.npy is missing .* train again"):
+        read_bundle(directory)
+
+
+def change(**values: object) -> Callable[[bytes], bytes]:
+    return lambda content: orjson.dumps({**orjson.loads(content), **values})
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda content: content[: len(content) // 2],
+        lambda _: b"",
+        lambda _: b"\xff\xfe",
+        lambda _: b"{}",
+        lambda _: b"[]",
+        lambda _: b"null",
+        change(a_field_of_tomorrow=1),
+    ],
+)
+def test_a_damaged_manifest_is_refused_and_says_how_to_go_on(
+    directory: Path, damage: Callable[[bytes], bytes]
+) -> None:
+    manifest = directory / MANIFEST
+    manifest.write_bytes(damage(manifest.read_bytes()))
+    with pytest.raises(BundleError, match=r"manifest.json is damaged .* `freshet rollback`"):
+        read_bundle(directory)
+
+
+def test_a_bundle_for_other_features_names_them_and_says_to_train_again(directory: Path) -> None:
+    manifest = directory / MANIFEST
+    columns = ["moon_phase", *RANKING_COLUMNS[1:]]
+    manifest.write_bytes(change(feature_hash="another", feature_columns=columns)(manifest.read_bytes()))
+    with pytest.raises(BundleError, match="train again") as refusal:
+        read_bundle(directory)
+    assert f"lacks ['{RANKING_COLUMNS[0]}']" in str(refusal.value)
+    assert "has unknown ['moon_phase']" in str(refusal.value)
+
+
+def test_the_live_bundle_is_the_one_that_current_names(tmp_path: Path) -> None:
+    for version in ("v1", "v2"):
+        write_bundle(tiny_bundle(version), tmp_path / version)
+    for version in ("v1", "v2", "v1"):
+        set_current(tmp_path, version)
+        assert current_version(tmp_path) == version
+        assert read_live_bundle(tmp_path).manifest.version == version
+
+
+def test_before_the_first_is_published_one_is_told_to_train(tmp_path: Path) -> None:
+    assert current_version(tmp_path) is None
+    with pytest.raises(BundleError, match=r"no model is published .* `freshet train`"):
+        read_live_bundle(tmp_path)
+
+
+def test_a_version_that_does_not_exist_is_named(tmp_path: Path) -> None:
+    set_current(tmp_path, "v9")
+    with pytest.raises(BundleError, match=r"no model bundle at .*v9"):
+        read_live_bundle(tmp_path)
+
+
+def test_current_names_the_old_version_until_it_names_the_new_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    set_current(tmp_path, "old")
+    replace_file = Path.replace
+
+    def watched(source: Path, target: Path) -> Path:
+        assert current_version(tmp_path) == "old"
+        assert source.read_text() == "new\n"
+        return replace_file(source, target)
+
+    monkeypatch.setattr(Path, "replace", watched)
+    set_current(tmp_path, "new")
+    assert current_version(tmp_path) == "new"
+    assert os.listdir(tmp_path) == [CURRENT]
+
+
+def test_a_known_shopper_has_the_row_of_the_training() -> None:
+    bundle = tiny_bundle()
+    row = bundle.user_row(KNOWN_SHOPPER, encode_window([], bundle.item_index))
+    np.testing.assert_array_equal(row.statistics, bundle.users.statistics[0])
+    np.testing.assert_array_equal(row.embedding, bundle.users.embeddings[0])
+
+
+@pytest.mark.parametrize("key", [None, "u:nobody", "v:ada"])
+def test_a_shopper_the_training_did_not_know_is_folded_in_from_the_window(key: str | None) -> None:
+    bundle = tiny_bundle()
+    events = [WindowEvent(TRAINED_AT, "e1", "view", "lamp"), WindowEvent(TRAINED_AT, "e2", "search")]
+    row = bundle.user_row(key, encode_window(events, bundle.item_index))
+    np.testing.assert_array_equal(row.embedding, np.eye(3, dtype=np.float32)[CATEGORY_OF["lamp"]])
+    assert np.isnan(row.statistics).all()
+    stranger = bundle.user_row(key, encode_window([], bundle.item_index))
+    assert stranger.embedding.tolist() == [0, 0, 0]
