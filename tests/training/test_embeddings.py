@@ -1,0 +1,196 @@
+"""The embeddings find known groups, and training is repeatable, resumable and stops in time."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from feature_repo.encoded_log import EncodedLog
+from feature_repo.errors import InputError
+from feature_repo.schema import EventType
+from feature_repo.user_tower import UserTower
+from tests.training.tiny_log import Happened, encoded
+from training import embeddings
+from training.embedding_model import EmbeddingConfig, TrainingState
+from training.embeddings import fit_embeddings, make_examples, refit_embeddings
+
+CONFIG = EmbeddingConfig(dimensions=8, history=5, epochs=4, uniform_negatives=16, temperature=0.2)
+GROUP = 12
+"""Items of each group."""
+NEVER = "never met"
+
+
+def checker_board(seed: int = 1, shoppers: int = 60, length: int = 12) -> EncodedLog:
+    """Even shoppers buy even items, odd ones odd items; nobody meets the last."""
+    rng = np.random.default_rng(seed)
+    log = []
+    for shopper in range(shoppers):
+        for step in range(length):
+            item = 2 * rng.integers(GROUP) + shopper % 2
+            kind = EventType.PURCHASE if step % 3 == 2 else EventType.VIEW
+            log.append(Happened(f"s{shopper:02}", f"i{item:02}", 100 * step + shopper, kind))
+    return encoded(log, items=[NEVER])
+
+
+def same(one: UserTower, other: UserTower) -> bool:
+    return all(
+        np.array_equal(getattr(one, name), getattr(other, name))
+        for name in ("embeddings", "item_weight", "recency", "event_type")
+    )
+
+
+@pytest.fixture(scope="module")
+def log() -> EncodedLog:
+    return checker_board()
+
+
+@pytest.fixture(scope="module")
+def tower(log: EncodedLog, tmp_path_factory: pytest.TempPathFactory) -> UserTower:
+    return fit_embeddings(log, CONFIG, tmp_path_factory.mktemp("run")).tower
+
+
+def test_a_withheld_item_of_the_shoppers_own_group_comes_before_all_of_the_other(
+    log: EncodedLog, tmp_path: Path
+) -> None:
+    withheld = np.append(np.diff(log.shopper) > 0, True)  # the last of each shopper
+    known = log.select(~withheld)
+    config = replace(CONFIG, epochs=30, held_out=0)
+    tower = fit_embeddings(known, config, tmp_path).tower
+    group = np.array([-1 if name == NEVER else int(name[1:]) % 2 for name in log.item_ids])
+    for shopper, target in enumerate(log.item[withheld]):
+        window = known.window(*known.offsets()[shopper : shopper + 2])
+        scores = tower.embeddings @ tower.session_vector(window)
+        others = scores[group == 1 - shopper % 2]
+        assert scores[target] > others.max()
+
+
+def test_vectors_have_length_one_and_those_of_unseen_items_are_zero(
+    log: EncodedLog, tower: UserTower
+) -> None:
+    lengths = np.linalg.norm(tower.embeddings, axis=1)
+    never = log.item_ids == NEVER
+    assert (tower.embeddings[never] == 0).all()
+    assert (tower.item_weight[never] == 0).all()
+    assert lengths[~never] == pytest.approx(1, rel=1e-5)
+
+
+def test_the_same_seed_gives_the_same_vectors_and_another_gives_others(
+    log: EncodedLog, tower: UserTower, tmp_path: Path
+) -> None:
+    assert same(tower, fit_embeddings(log, CONFIG, tmp_path / "same").tower)
+    assert not same(tower, fit_embeddings(log, replace(CONFIG, seed=21), tmp_path / "other").tower)
+
+
+@pytest.mark.parametrize("finished_epochs", [1, 3])
+def test_a_training_that_was_interrupted_ends_like_one_that_was_not(
+    log: EncodedLog,
+    tower: UserTower,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    finished_epochs: int,
+) -> None:
+    update = TrainingState.update
+
+    def interrupted(state: TrainingState, *arguments: torch.Tensor) -> None:
+        if state.epoch == finished_epochs and state.step % 3 == 2:  # in the middle of the epoch after it
+            raise KeyboardInterrupt
+        update(state, *arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(TrainingState, "update", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            fit_embeddings(log, CONFIG, tmp_path)
+
+    trained: list[int] = []
+    train_epoch = embeddings._train_epoch
+
+    def noted(state: TrainingState, *arguments: Any) -> float:
+        trained.append(state.epoch)
+        return train_epoch(state, *arguments)
+
+    monkeypatch.setattr(embeddings, "_train_epoch", noted)
+    assert same(tower, fit_embeddings(log, CONFIG, tmp_path).tower)
+    assert trained[0] == finished_epochs
+    assert not list(tmp_path.glob("*.pt"))
+
+
+def test_a_refit_goes_on_from_what_was_learned_and_can_be_interrupted_too(
+    log: EncodedLog, tower: UserTower, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = replace(CONFIG, embedding_learning_rate=1e-6, learning_rate=1e-6)
+    refitted = refit_embeddings(log, config, tower, tmp_path / "whole").tower
+    assert refitted.embeddings == pytest.approx(tower.embeddings, abs=1e-3)
+    assert not same(refitted, tower)
+    save = TrainingState.save
+
+    def interrupted(state: TrainingState, path: Path) -> None:
+        save(state, path)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(TrainingState, "save", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            refit_embeddings(log, config, tower, tmp_path / "parts")
+    assert same(refitted, refit_embeddings(log, config, tower, tmp_path / "parts").tower)
+
+
+def test_training_stops_when_the_held_out_part_gets_no_better(
+    log: EncodedLog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recalls = iter([0.1, 0.5, 0.4, 0.3, 0.9, 0.9])
+    monkeypatch.setattr(embeddings, "_recall", lambda *_: next(recalls))
+    fitted = fit_embeddings(log, replace(CONFIG, epochs=6, patience=2), tmp_path)
+    assert (fitted.epochs, fitted.recall) == (2, 0.5)
+    assert next(recalls) == 0.9  # four epochs were trained
+
+
+def test_the_embeddings_of_the_best_epoch_are_kept(
+    log: EncodedLog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    vectors: list[torch.Tensor] = []
+    recalls = iter([0.5, 0.4, 0.3, 0.2])
+
+    def recall(model: torch.nn.Module, *_: object) -> float:
+        vectors.append(model.state_dict()["vectors"].clone())
+        return next(recalls)
+
+    monkeypatch.setattr(embeddings, "_recall", recall)
+    fitted = fit_embeddings(log, CONFIG, tmp_path)
+    best = fitted.tower.embeddings * fitted.tower.item_weight[:, None]
+    met = log.item_ids != NEVER
+    assert best[met] == pytest.approx(vectors[0].numpy()[met], abs=1e-5)
+
+
+def test_scalars_are_written_for_tensorboard(log: EncodedLog, tmp_path: Path) -> None:
+    fitted = fit_embeddings(log, CONFIG, tmp_path / "run")
+    written = EventAccumulator(str(tmp_path / "run")).Reload()
+    losses = [event.value for event in written.Scalars("embeddings/loss")]
+    recalls = [event.value for event in written.Scalars("embeddings/recall_at_20")]
+    assert losses[-1] < losses[0]
+    assert max(recalls) == pytest.approx(fitted.recall)
+    assert recalls[fitted.epochs - 1] == pytest.approx(fitted.recall)
+
+
+def test_an_example_is_an_item_with_what_came_before_it_the_latest_first() -> None:
+    log = encoded([*(Happened("ann", item, n) for n, item in enumerate("abbc")), Happened("bob", "a", 9)])
+    examples, times = make_examples(log.interactions(), history=2)
+    none = len(log.item_ids)
+    assert examples.target.tolist() == [1, 2]  # the reload of b and the first items are no choices
+    assert examples.items.tolist() == [[0, none], [1, 1]]
+    assert times.tolist() == log.time[[1, 3]].tolist()
+
+
+def test_a_shop_of_fewer_items_than_the_cutoff_can_be_trained(tmp_path: Path) -> None:
+    log = encoded([Happened(f"s{n % 9}", f"i{n % 4}", n) for n in range(200)])
+    fitted = fit_embeddings(log, replace(CONFIG, epochs=1), tmp_path)
+    assert fitted.recall == 1.0  # all other items fit on the slate
+
+
+def test_a_log_in_which_nobody_meets_two_items_says_what_to_check(tmp_path: Path) -> None:
+    log = encoded([Happened(f"s{n}", f"i{n % 4}", n) for n in range(50)])
+    with pytest.raises(InputError, match=r"met two different items.*check that user_id or visitor_id"):
+        fit_embeddings(log, CONFIG, tmp_path)

@@ -1,0 +1,211 @@
+"""A training from archive to live model: what it makes, that it repeats, and that it can be taken back."""
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from feature_repo.archive import Archive
+from feature_repo.errors import GateRefusedError, InputError
+from feature_repo.schema import DAY, EVENT_SCHEMA
+from feature_repo.settings import Settings
+from serving.bundle import Bundle, current_version, read_bundle, read_live_bundle
+from serving.query import Slate
+from serving.recommender import Recommender
+from tests.training.conftest import FAST, TrainedShop
+from tests.training.tiny_log import Happened, encoded, table
+from training import pipeline
+from training.evaluation import Interval, Scores, evaluate
+from training.pipeline import MIN_INTERACTIONS, TrainingConfig, read_shop, split_by_time, train
+from training.publish import GATE, evaluation_dir, list_models, rollback
+from training.replay import replay
+
+METHODS = {"popularity", "covisitation", "ranked without session", "ranked"}
+
+
+def answers(settings: Settings, requests: int = 50) -> tuple[Bundle, list[Slate]]:
+    """The live model, and its slates for shoppers of the log with and without a row of their own."""
+    bundle = read_live_bundle(settings.models_dir)
+    _, log = read_shop(settings)
+    asked = replay(log, 0, 2**62, settings.window_size, 90 * DAY).with_window().sample(requests, seed=1)
+    queries = [query for chunk in asked.queries(bundle, k=20) for query in chunk]
+    return bundle, Recommender(bundle, settings.candidates).recommend(queries)
+
+
+def log_of(shoppers: int, steps: int) -> list[Happened]:
+    """Shoppers who walk through forty items, an hour a step."""
+    return [
+        Happened(f"s{shopper:03}", f"i{(7 * shopper + step * step) % 40:02}", 60 * step + shopper / 10)
+        for shopper in range(shoppers)
+        for step in range(steps)
+    ]
+
+
+@pytest.mark.slow
+def test_a_training_publishes_a_model_with_its_scores_and_verdict(trained: TrainedShop) -> None:
+    outcome, models = trained.outcome, trained.settings.models_dir
+    bundle = read_live_bundle(models)
+    assert bundle.manifest.version == outcome.version == current_version(models)
+    assert set(outcome.scores) == METHODS
+    assert {score.requests for score in outcome.scores.values()} == {FAST.test_requests}
+    assert outcome.verdict.challenger == outcome.scores["ranked"].ndcg_at_10
+    assert outcome.verdict.champion is None
+    record = bundle.manifest.metrics[GATE]
+    assert isinstance(record, dict)
+    assert Interval(**record["challenger"]) == outcome.verdict.challenger
+    assert bundle.ranker is not None
+
+
+@pytest.mark.slow
+def test_the_live_model_knows_all_events_and_its_twin_none_of_the_test_part(trained: TrainedShop) -> None:
+    shop, log = read_shop(trained.settings)
+    split = split_by_time(log.interactions(), FAST)
+    models = trained.settings.models_dir
+    live, twin = (
+        read_bundle(path)
+        for path in (models / trained.outcome.version, evaluation_dir(models, trained.outcome.version))
+    )
+    assert live.items.last_seen.max() == log.interactions().time.max() == live.manifest.training_end - 1
+    assert twin.items.last_seen.max() < split.test == twin.manifest.training_end
+    assert live.item_ids.tolist() == shop.item_ids.tolist()
+    assert twin.manifest.version == live.manifest.version
+
+
+@pytest.mark.slow
+def test_the_second_model_is_measured_against_the_first_on_the_same_requests(
+    trained: TrainedShop, tmp_path: Path
+) -> None:
+    settings = trained.copied_to(tmp_path / "home")
+    second = train(settings, FAST)
+    assert second.version > trained.outcome.version
+    assert second.verdict.champion_version == trained.outcome.version
+    # Same archive and seed: the challenger is its champion over again, and so are all scores.
+    assert second.scores["champion"] == second.scores["ranked"]
+    assert {name: second.scores[name] for name in METHODS} == trained.outcome.scores
+    listed = [(model.manifest.version, model.live) for model in list_models(settings.models_dir)]
+    assert listed == [(trained.outcome.version, False), (second.version, True)]
+
+
+@pytest.mark.slow
+def test_rollback_gives_back_the_very_slates_and_user_vectors_from_before(
+    trained: TrainedShop, tmp_path: Path
+) -> None:
+    settings = trained.copied_to(tmp_path / "home")
+    bundle, slates = answers(settings)
+    other = replace(FAST, embeddings=replace(FAST.embeddings, seed=5), ranker=replace(FAST.ranker, seed=5))
+    train(settings, other, force="to have another")
+    changed, other_slates = answers(settings)
+    assert not np.array_equal(changed.users.embeddings, bundle.users.embeddings)
+    assert any(
+        one.items.tolist() != two.items.tolist() for one, two in zip(slates, other_slates, strict=True)
+    )
+
+    rollback(settings.models_dir, None)
+    restored, same_slates = answers(settings)
+    assert restored.manifest == bundle.manifest
+    np.testing.assert_array_equal(restored.users.embeddings, bundle.users.embeddings)
+    for one, two in zip(slates, same_slates, strict=True):
+        assert one.items.tolist() == two.items.tolist()
+        assert one.scores.tolist() == two.scores.tolist()
+        np.testing.assert_array_equal(one.features, two.features)
+
+
+@pytest.mark.slow
+def test_a_worse_model_is_refused_and_the_live_one_stays(
+    trained: TrainedShop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = trained.copied_to(tmp_path / "home")
+
+    def favour_the_champion(*arguments: object) -> Scores:
+        scores = evaluate(*arguments)  # type: ignore[arg-type]
+        return replace(scores, ndcg_at_10=Interval(1, 1, 1)) if arguments[-1] == "champion" else scores
+
+    monkeypatch.setattr(pipeline, "evaluate", favour_the_champion)
+    with pytest.raises(GateRefusedError, match=r"is worse than .*--force REASON"):
+        train(settings, FAST)
+    assert current_version(settings.models_dir) == trained.outcome.version
+    assert [model.live for model in list_models(settings.models_dir)] == [True, False]
+
+
+@pytest.mark.slow
+def test_a_champion_older_than_the_test_part_is_measured_as_it_is_live(
+    trained: TrainedShop, tmp_path: Path
+) -> None:
+    settings = trained.copied_to(tmp_path / "home")
+    shutil.rmtree(evaluation_dir(settings.models_dir, trained.outcome.version))  # it needs no twin
+    archive = Archive(settings.archive_dir)
+    later = archive.read().to_pandas().tail(4000)
+    later["timestamp"] += later["timestamp"].max() - later["timestamp"].min()
+    later["event_id"] = "later-" + later["event_id"]
+    archive.append(pa.Table.from_pandas(later, EVENT_SCHEMA, preserve_index=False))
+    second = train(settings, FAST, force="only to compare")
+    assert second.verdict.champion_version == trained.outcome.version
+
+
+@pytest.mark.slow
+def test_everything_is_written_under_the_home(
+    trained: TrainedShop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = trained.copied_to(tmp_path / "home")
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    monkeypatch.chdir(elsewhere)
+    train(settings, FAST)
+    assert list(elsewhere.iterdir()) == []
+    assert {path.name for path in settings.home.iterdir()} == {"archive", "catalog", "models", "runs"}
+    assert not list(settings.runs_dir.rglob("*.pt"))
+    assert list(settings.runs_dir.rglob("events.out.tfevents.*"))
+
+
+@pytest.mark.slow
+def test_a_shop_without_a_catalog_trains_and_answers(simulated: Path, tmp_path: Path) -> None:
+    settings = Settings(home=tmp_path, redis_url=None)
+    Archive(settings.archive_dir).append(pq.read_table(simulated / "events.parquet"))
+    outcome = train(settings, FAST)
+    bundle, slates = answers(settings)
+    assert bundle.categories == []
+    assert all(slate.items.size == 20 for slate in slates)
+    scores = outcome.scores
+    assert scores["ranked"].ndcg_at_10.lower > scores["popularity"].ndcg_at_10.upper
+
+
+def test_a_small_archive_trains_without_a_ranker(tmp_path: Path) -> None:
+    settings = Settings(home=tmp_path, redis_url=None)
+    Archive(settings.archive_dir).append(table(log_of(shoppers=20, steps=10)))
+    assert train(settings, FAST).version == current_version(settings.models_dir)
+    bundle, slates = answers(settings)
+    assert bundle.ranker is None
+    assert all(slate.items.size == 20 for slate in slates)
+
+
+@pytest.mark.parametrize("interactions", [0, MIN_INTERACTIONS - 1])
+def test_too_small_an_archive_says_what_is_needed(tmp_path: Path, interactions: int) -> None:
+    settings = Settings(home=tmp_path, redis_url=None)
+    if interactions:
+        Archive(settings.archive_dir).append(table(log_of(shoppers=20, steps=10)[:interactions]))
+    expected = f"holds {interactions} interactions .* needs {MIN_INTERACTIONS}: .*`freshet import`"
+    with pytest.raises(InputError, match=expected):
+        train(settings, FAST)
+    assert not settings.models_dir.exists()
+
+
+def test_the_parts_of_time_hold_the_shares_asked_for() -> None:
+    active = encoded(log_of(shoppers=50, steps=20)).interactions()
+    split = split_by_time(active, TrainingConfig(ranker_share=0.2, test_share=0.1))
+    counts = [
+        np.count_nonzero((active.time >= start) & (active.time < end))
+        for start, end in ((0, split.ranker), (split.ranker, split.test), (split.test, split.end))
+    ]
+    assert np.array(counts) / len(active) == pytest.approx([0.7, 0.2, 0.1], abs=0.01)
+
+
+@pytest.mark.parametrize("found", [None, "/bin/false"])
+def test_without_a_git_revision_a_model_is_made_all_the_same(
+    monkeypatch: pytest.MonkeyPatch, found: str | None
+) -> None:
+    monkeypatch.setattr(shutil, "which", lambda _: found)
+    assert pipeline.new_manifest(0, 1).git_revision == "unknown"
