@@ -17,7 +17,8 @@ class EncodedLog:
 
     shopper_keys and item_ids give the names behind the codes. shopper int32, item int32 (UNKNOWN_ITEM where
     the event has none), type int8, time int64 (microseconds), price and value float32 (NaN where absent),
-    row int64 (the event's row in the table it came from).
+    identified bool (False for an anonymous event from before its visitor was linked to the user it is counted to:
+    at that moment nobody could know), row int64 (the event's row in the table it came from).
     """
 
     shopper_keys: Strings
@@ -28,6 +29,7 @@ class EncodedLog:
     time: Int64
     price: Float32
     value: Float32
+    identified: Bool
     row: Int64
 
     def __len__(self) -> int:
@@ -44,6 +46,7 @@ class EncodedLog:
             self.time[keep],
             self.price[keep],
             self.value[keep],
+            self.identified[keep],
             self.row[keep],
         )
 
@@ -71,9 +74,10 @@ def encode_log(events: pa.Table, item_ids: Strings) -> EncodedLog:
     A visitor's anonymous events go to the user it was last linked to: the one in the visitor's newest event
     that names both. Impressions stay in: they are no part of a window, but rates need them.
     """
+    keys, identified = resolve_shoppers(events)
     frame = pd.DataFrame(
         {
-            "key": resolve_shoppers(events),
+            "key": keys,
             Event.ID: events[Event.ID].to_numpy(),
             "time": _microseconds(events[Event.TIMESTAMP]),
         }
@@ -92,12 +96,13 @@ def encode_log(events: pa.Table, item_ids: Strings) -> EncodedLog:
         time=frame["time"].to_numpy()[order],
         price=_floats(events[Event.PRICE])[order],
         value=_floats(events[Event.VALUE])[order],
+        identified=identified[order],
         row=order.astype(np.int64),
     )
 
 
-def resolve_shoppers(events: pa.Table) -> pd.Series:
-    """Shopper key of every event, visitors replaced by the user they are linked to."""
+def resolve_shoppers(events: pa.Table) -> tuple[pd.Series, Bool]:
+    """Shopper key of every event, visitors replaced by the user they are linked to; where it was known then."""
     users = events[Event.USER].to_pandas().to_numpy(dtype=object)
     visitors = events[Event.VISITOR].to_pandas().to_numpy(dtype=object)
     has_user = pd.notna(users)
@@ -110,11 +115,15 @@ def resolve_shoppers(events: pa.Table) -> pd.Series:
             "event_id": events[Event.ID].to_numpy()[both],
         }
     )
-    newest = links.sort_values(["time", "event_id"]).drop_duplicates("visitor", keep="last")
-    linked = pd.Series(visitors).map(newest.set_index("visitor")["user"])
+    links = links.sort_values(["time", "event_id"])
+    newest = links.drop_duplicates("visitor", keep="last").set_index("visitor")["user"]
+    first_time = links.drop_duplicates("visitor", keep="first").set_index("visitor")["time"]
+    linked = pd.Series(visitors).map(newest)
+    first_link = pd.Series(visitors).map(first_time).to_numpy(dtype=float)
+    linked_later = first_link > _microseconds(events[Event.TIMESTAMP])
     user = pd.Series(np.where(has_user, users, linked.to_numpy(dtype=object)), dtype=object)
     visitor = pd.Series(visitors, dtype=object)
-    return user.radd("u:").where(user.notna(), visitor.radd("v:"))
+    return user.radd("u:").where(user.notna(), visitor.radd("v:")), has_user | ~linked_later
 
 
 def _microseconds(column: pa.ChunkedArray) -> Int64:
@@ -122,4 +131,4 @@ def _microseconds(column: pa.ChunkedArray) -> Int64:
 
 
 def _floats(column: pa.ChunkedArray) -> Float32:
-    return column.to_pandas().to_numpy(dtype=np.float32, na_value=np.nan)
+    return column.cast(pa.float32(), safe=False).to_numpy()

@@ -48,6 +48,11 @@ class Window:
         keep = (self.items != UNKNOWN_ITEM) & IS_INTERACTION[self.types]
         return self if keep.all() else self.take(keep)
 
+    def newest_item(self) -> Int32:
+        """The item of the newest interaction, int32[1]; int32[0] where there is none that the model knows."""
+        items = self.items[np.flatnonzero(IS_INTERACTION[self.types])[-1:]]
+        return items[items != UNKNOWN_ITEM]
+
     def take(self, keep: Bool | slice) -> "Window":
         """The events that ``keep`` selects, in order."""
         return Window(self.items[keep], self.types[keep], self.times[keep])

@@ -59,9 +59,8 @@ class Question:
         excluded = [
             index for event in page if (index := bundle.item_index.get(event.item_id or "")) is not None
         ]
-        last = stored.interactions().items[-1:]
         if not self.repeat_last:
-            excluded.extend(last)
+            excluded.extend(stored.newest_item())
         return Query(
             shopper=ShopperState(window, bundle.user_row(self.shopper_key, window), self.as_of),
             k=self.k,

@@ -40,7 +40,7 @@ class Recommender:
 
     def retrieve(self, query: Query) -> Candidates:
         """What the sources found, fused and cut to the number of candidates."""
-        return retrieve(self.bundle, query.shopper, self.candidates)
+        return retrieve(self.bundle, query.shopper, self.candidates, query.allowed)
 
     def filter(self, candidates: Candidates, query: Query) -> Candidates:
         """The candidates that may be shown."""

@@ -1,6 +1,7 @@
 """Candidate generation: several sources look for items, and their findings are fused into one list.
 
-A source is a function of (bundle, shopper) that returns items and scores, best first, at most its quota.
+A source is a function of (bundle, shopper, the shopper's interactions, reach) that returns items and scores, best
+first, as many and such as its reach allows.
 """
 
 from collections.abc import Callable, Mapping
@@ -8,7 +9,7 @@ from typing import Final, NamedTuple
 
 import numpy as np
 
-from feature_repo.arrays import Float32, Int32
+from feature_repo.arrays import Bool, Float32, Int32
 from feature_repo.ranking_features import SOURCES, Candidates, ShopperState
 from feature_repo.session_features import Window
 from serving.bundle import Bundle
@@ -39,13 +40,31 @@ class Retrieved(NamedTuple):
 
 NOTHING: Final = Retrieved(np.zeros(0, np.int32), np.zeros(0, np.float32))
 
-Source = Callable[[Bundle, ShopperState, Window, int], Retrieved]
+
+class Reach(NamedTuple):
+    """How many items a source may bring, and which: ``allowed`` bool[items], None for all."""
+
+    quota: int
+    allowed: Bool | None = None
+
+    def cut(self, items: Int32, scores: Float32) -> Retrieved:
+        """The first of the items, which come best first, within this reach."""
+        if self.allowed is not None:
+            keep = self.allowed[items]
+            items, scores = items[keep], scores[keep]
+        return Retrieved(items[: self.quota], scores[: self.quota])
 
 
-def retrieve(bundle: Bundle, shopper: ShopperState, size: int) -> Candidates:
-    """The ``size`` best candidates of all sources by reciprocal rank fusion, among them what may not be shown."""
+Source = Callable[[Bundle, ShopperState, Window, Reach], Retrieved]
+
+
+def retrieve(bundle: Bundle, shopper: ShopperState, size: int, allowed: Bool | None = None) -> Candidates:
+    """The ``size`` best candidates of all sources by reciprocal rank fusion, none that is not ``allowed``."""
     active = shopper.window.interactions()
-    return fuse([source(bundle, shopper, active, QUOTAS[name]) for name, source in RETRIEVERS.items()], size)
+    retrieved = [
+        source(bundle, shopper, active, Reach(QUOTAS[name], allowed)) for name, source in RETRIEVERS.items()
+    ]
+    return fuse(retrieved, size)
 
 
 def fuse(retrieved: list[Retrieved], size: int) -> Candidates:
@@ -64,42 +83,42 @@ def fuse(retrieved: list[Retrieved], size: int) -> Candidates:
     return Candidates(items[order].astype(np.int32), fused[order], *table[:, order])
 
 
-def revisits(bundle: Bundle, shopper: ShopperState, active: Window, quota: int) -> Retrieved:
+def revisits(bundle: Bundle, shopper: ShopperState, active: Window, reach: Reach) -> Retrieved:
     """The shopper's own items, the newest first."""
-    items = recent_items(active, quota)
-    return Retrieved(items, _decay(items.size))
+    items = recent_items(active, active.items.size)
+    return reach.cut(items, _decay(items.size))
 
 
-def covisitation(bundle: Bundle, shopper: ShopperState, active: Window, quota: int) -> Retrieved:
+def covisitation(bundle: Bundle, shopper: ShopperState, active: Window, reach: Reach) -> Retrieved:
     """Neighbours of the newest items, each item's weight falling with its age in steps."""
     items = recent_items(active, RECENT_ITEMS)
     neighbours = bundle.retrieval.neighbours[items].ravel()
     scores = (bundle.retrieval.neighbour_scores[items] * _decay(items.size)[:, None]).ravel()
     known = neighbours >= 0
     found, slot = np.unique(neighbours[known], return_inverse=True)
-    return _best(found, np.bincount(slot, scores[known], minlength=found.size).astype(np.float32), quota)
+    return _best(found, np.bincount(slot, scores[known], minlength=found.size).astype(np.float32), reach)
 
 
-def last_item_covisitation(bundle: Bundle, shopper: ShopperState, active: Window, quota: int) -> Retrieved:
+def last_item_covisitation(bundle: Bundle, shopper: ShopperState, active: Window, reach: Reach) -> Retrieved:
     """Neighbours of the newest item alone."""
     if not active.items.size:
         return NOTHING
-    neighbours = bundle.retrieval.neighbours[active.items[-1]][:quota]
+    neighbours = bundle.retrieval.neighbours[active.items[-1]]
     known = neighbours >= 0
-    return Retrieved(neighbours[known], bundle.retrieval.neighbour_scores[active.items[-1]][:quota][known])
+    return reach.cut(neighbours[known], bundle.retrieval.neighbour_scores[active.items[-1]][known])
 
 
-def session_embedding(bundle: Bundle, shopper: ShopperState, active: Window, quota: int) -> Retrieved:
+def session_embedding(bundle: Bundle, shopper: ShopperState, active: Window, reach: Reach) -> Retrieved:
     """Items nearest to the vector of the window."""
-    return _nearest(bundle, bundle.tower.session_vector(active), quota)
+    return _nearest(bundle, bundle.tower.session_vector(active), reach)
 
 
-def user_embedding(bundle: Bundle, shopper: ShopperState, active: Window, quota: int) -> Retrieved:
+def user_embedding(bundle: Bundle, shopper: ShopperState, active: Window, reach: Reach) -> Retrieved:
     """Items nearest to the shopper's long-term vector."""
-    return _nearest(bundle, shopper.user.embedding, quota)
+    return _nearest(bundle, shopper.user.embedding, reach)
 
 
-def category_popular(bundle: Bundle, shopper: ShopperState, active: Window, quota: int) -> Retrieved:
+def category_popular(bundle: Bundle, shopper: ShopperState, active: Window, reach: Reach) -> Retrieved:
     """Popular items of the categories of the window, each category by its weight in the window."""
     items = recent_items(active, RECENT_ITEMS)
     categories = bundle.items.category[items]
@@ -113,12 +132,12 @@ def category_popular(bundle: Bundle, shopper: ShopperState, active: Window, quot
         return NOTHING
     found = np.concatenate([arrays.category_popular[span] for span, _ in spans])
     scores = np.concatenate([arrays.category_popular_scores[span] * weight for span, weight in spans])
-    return _best(found, scores.astype(np.float32), quota)
+    return _best(found, scores.astype(np.float32), reach)
 
 
-def popular(bundle: Bundle, shopper: ShopperState, active: Window, quota: int) -> Retrieved:
+def popular(bundle: Bundle, shopper: ShopperState, active: Window, reach: Reach) -> Retrieved:
     """The shop's most popular items."""
-    return Retrieved(bundle.retrieval.popular[:quota], bundle.retrieval.popular_scores[:quota])
+    return reach.cut(bundle.retrieval.popular, bundle.retrieval.popular_scores)
 
 
 RETRIEVERS: Final[Mapping[str, Source]] = {
@@ -150,16 +169,18 @@ def _decay(size: int) -> Float32:
     return (RECENCY_DECAY ** np.arange(size)).astype(np.float32)
 
 
-def _nearest(bundle: Bundle, vector: Float32, quota: int) -> Retrieved:
+def _nearest(bundle: Bundle, vector: Float32, reach: Reach) -> Retrieved:
     if not vector.any():
         return NOTHING
     scores = bundle.tower.embeddings @ vector
-    quota = min(quota, scores.size)
+    if reach.allowed is not None:
+        scores = np.where(reach.allowed, scores, np.float32(-np.inf))
+    quota = min(reach.quota, scores.size)
     worst = np.partition(scores, -quota)[-quota]
     near = np.flatnonzero(scores >= worst).astype(np.int32)  # with all that tie for the last place
-    return _best(near, scores[near], quota)
+    return _best(near, scores[near], reach)
 
 
-def _best(items: Int32, scores: Float32, quota: int) -> Retrieved:
-    order = np.lexsort((items, -scores))[:quota]
-    return Retrieved(items[order], scores[order])
+def _best(items: Int32, scores: Float32, reach: Reach) -> Retrieved:
+    order = np.lexsort((items, -scores))
+    return reach.cut(items[order], scores[order])

@@ -1,4 +1,4 @@
-"""``make bench-training``: seconds and memory that a million events take to import and to train on, on this machine."""
+"""``make bench-training``: the seconds and memory that a million events take to import and to train on."""
 
 import os
 import platform

@@ -20,12 +20,13 @@ from feature_repo.user_tower import UserTower
 
 @dataclass(frozen=True)
 class EmbeddingConfig:
-    """How the embeddings are trained; ``epochs`` is the most, early stopping may take fewer."""
+    """How the embeddings are trained; early stopping may take fewer than ``epochs``."""
 
     dimensions: int = 64
     history: int = 20
     epochs: int = 10
-    patience: int = 2
+    refit_epochs: int = 2
+    patience: int = 1
     uniform_negatives: int = 1024
     temperature: float = 0.07
     dropout: float = 0.3
@@ -47,6 +48,16 @@ class TowerModel(nn.Module):
         self.vectors: Tensor
         self.recency = nn.Parameter(-0.3 * torch.arange(config.history, dtype=torch.float32))
         self.event_type = nn.Parameter(torch.zeros(len(EventType)))
+
+    def start_from(self, tower: UserTower) -> None:
+        """Take over what an earlier training learned; items it had not seen keep their random start."""
+        learned = torch.from_numpy(tower.embeddings * tower.item_weight[:, None])
+        with torch.no_grad():
+            self.vectors = torch.where(
+                torch.from_numpy(tower.item_weight > 0)[:, None], learned, self.vectors
+            )
+            self.recency.copy_(torch.from_numpy(tower.recency))
+            self.event_type.copy_(torch.from_numpy(tower.event_type))
 
     def query(self, values: Tensor, types: Tensor, present: Tensor) -> Tensor:
         """Unit vectors [n, d] of windows whose raw item vectors are ``values`` [n, history, d]."""

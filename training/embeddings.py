@@ -66,24 +66,22 @@ def fit_embeddings(log: EncodedLog, config: EmbeddingConfig, run: Path) -> Fitte
             "no shopper in the older part of the log met two different items, so there is nothing to learn from: "
             f"check that {Event.USER} or {Event.VISITOR} names who it was and {Event.TIMESTAMP} has a time of day"
         )
-    cut = np.quantile(times, 1 - config.held_out)
-    validation = examples.take(torch.from_numpy(np.flatnonzero(times > cut)))
-    return _fit(
-        active, examples.take(torch.from_numpy(np.flatnonzero(times <= cut))), validation, config, run
-    )
+    held_out = times > np.quantile(times, 1 - config.held_out)
+    training = examples.take(torch.from_numpy(np.flatnonzero(~held_out)))
+    validation = examples.take(torch.from_numpy(np.flatnonzero(held_out)))
+    torch.manual_seed(config.seed)
+    model = TowerModel(len(active.item_ids), config)
+    return _fit(model, active, training, validation, run)
 
 
-def refit_embeddings(log: EncodedLog, config: EmbeddingConfig, epochs: int, run: Path) -> Fitted:
-    """Train on all interactions of ``log`` for as many epochs as an earlier fit needed; nothing is held out."""
+def refit_embeddings(log: EncodedLog, config: EmbeddingConfig, start: UserTower, run: Path) -> Fitted:
+    """Go on from ``start`` for ``refit_epochs`` on all interactions of ``log``; nothing is held out."""
     active = log.interactions()
     examples, _ = make_examples(active, config.history)
-    return _fit(
-        active,
-        examples,
-        examples.take(torch.zeros(0, dtype=torch.int64)),
-        replace(config, epochs=epochs),
-        run,
-    )
+    torch.manual_seed(config.seed)
+    model = TowerModel(len(active.item_ids), replace(config, epochs=config.refit_epochs))
+    model.start_from(start)
+    return _fit(model, active, examples, examples.take(torch.zeros(0, dtype=torch.int64)), run)
 
 
 def make_examples(active: EncodedLog, history: int) -> tuple[Examples, Int64]:
@@ -111,14 +109,13 @@ def make_examples(active: EncodedLog, history: int) -> tuple[Examples, Int64]:
 
 
 def _fit(
-    active: EncodedLog, examples: Examples, validation: Examples, config: EmbeddingConfig, run: Path
+    model: TowerModel, active: EncodedLog, examples: Examples, validation: Examples, run: Path
 ) -> Fitted:
+    config = model.config
     torch.set_num_threads(config.threads)
-    torch.manual_seed(config.seed)
-    items = len(active.item_ids)
-    frequency = torch.from_numpy(np.bincount(active.item, minlength=items))
+    frequency = torch.from_numpy(np.bincount(active.item, minlength=len(active.item_ids)))
     validation = validation.take(torch.randperm(len(validation))[: config.validation_rows])
-    state = TrainingState.start(TowerModel(items, config), steps=config.epochs * _steps(examples))
+    state = TrainingState.start(model, steps=config.epochs * _steps(examples))
     checkpoint = run / "embeddings.pt"
     state.resume(checkpoint)
     with SummaryWriter(str(run)) as writer:

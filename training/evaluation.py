@@ -122,7 +122,9 @@ def baselines(bundle: Bundle) -> Mapping[str, Method]:
 
     def covisitation(query: Query) -> Int32:
         active = query.shopper.window.interactions()
-        found = retrieval.covisitation(bundle, query.shopper, active, query.k + len(query.excluded))
+        found = retrieval.covisitation(
+            bundle, query.shopper, active, retrieval.Reach(query.k + len(query.excluded))
+        )
         items = showable(found.items, query)[: query.k]
         return fill(items, np.zeros(items.size, np.float32), popularity(query), query.k)[0]
 

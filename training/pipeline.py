@@ -18,6 +18,7 @@ from typing import Final
 
 import lightgbm
 import numpy as np
+from filelock import FileLock, Timeout
 
 from feature_repo.archive import Archive
 from feature_repo.catalog import read_items
@@ -32,12 +33,21 @@ from serving.recommender import Recommender
 from training.assemble import Shop, describe_shop, fit
 from training.embedding_model import EmbeddingConfig
 from training.embeddings import fit_embeddings, refit_embeddings
-from training.evaluation import Scores, baselines, evaluate, ranked_slates
-from training.publish import GATE, Verdict, champion_for, evaluation_dir, publish, verdict_record
+from training.evaluation import Scores, baselines, evaluate, ranked_slates, to_text
+from training.publish import (
+    GATE,
+    Verdict,
+    champion_for,
+    evaluation_dir,
+    publish,
+    remove_unfinished,
+    verdict_record,
+)
 from training.ranker import RankerConfig, fit_ranker, ranker_rows
 from training.replay import Replay, replay
 
 MIN_INTERACTIONS: Final = 200
+LOCK: Final = ".training.lock"
 SCORES: Final = "scores"
 """Key of the evaluation in a manifest's metrics."""
 COLUMNS: Final = [
@@ -89,25 +99,43 @@ def train(settings: Settings, config: TrainingConfig, force: str | None = None) 
     Raises InputError when there is too little to learn from, and GateRefusedError when the new model is worse than
     the live one and no reason to ``force`` it is given; the refused bundle stays, unpublished.
     """
-    run = _Run(settings, config)
-    tower, epochs = run.fit_first_tower()
+    with _alone(settings):
+        return _train(_Run(settings, config), force)
+
+
+def _train(run: "_Run", force: str | None) -> Outcome:
+    tower = run.fit_first_tower()
     with _step("ranker"):
         ranker = run.fit_ranker(tower)
     with _step("refit up to the test part"):
-        judged = run.bundle(run.split.test, run.refit_tower(run.split.test, epochs), ranker)
+        tower = run.refit_tower(run.split.test, tower)
+        judged = run.bundle(run.split.test, tower, ranker)
     with _step("evaluation"):
         scores, verdict = run.judge(judged)
+        logger.info("scores of this model and others on the same requests:\n%s", to_text(scores))
     with _step("refit on everything"):
-        final = run.bundle(run.split.end, run.refit_tower(run.split.end, epochs), ranker)
+        final = run.bundle(run.split.end, run.refit_tower(run.split.end, tower), ranker)
     metrics = {SCORES: {name: asdict(score) for name, score in scores.items()}, GATE: verdict_record(verdict)}
     version = final.manifest.version
     with _step("bundle"):
-        models = settings.models_dir
+        models = run.settings.models_dir
         twin = replace(judged, manifest=replace(judged.manifest, version=version))
         write_bundle(twin, evaluation_dir(models, version))
         write_bundle(replace(final, manifest=replace(final.manifest, metrics=metrics)), models / version)
-    publish(models, version, keep=settings.bundles_kept, force=force)
+    publish(models, version, keep=run.settings.bundles_kept, force=force)
     return Outcome(version, scores, verdict)
+
+
+@contextmanager
+def _alone(settings: Settings) -> Iterator[None]:
+    """Hold the home's training lock; what an interrupted training left half-written is removed."""
+    settings.home.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(settings.home / LOCK, timeout=0):
+            remove_unfinished(settings.models_dir)
+            yield
+    except Timeout:
+        raise InputError(f"another training runs on {settings.home}: wait until it has ended") from None
 
 
 class _Run:
@@ -127,20 +155,19 @@ class _Run:
         self.split = split_by_time(active, config)
         self.fingerprint = _fingerprint(self.log, config)
 
-    def fit_first_tower(self) -> tuple[UserTower, int]:
-        """The tower of the oldest part, and how many epochs it took."""
+    def fit_first_tower(self) -> UserTower:
+        """The tower of the oldest part."""
         with _step("embeddings"):
             fitted = fit_embeddings(
                 self.log.before(self.split.ranker), self.config.embeddings, self._folder(self.split.ranker)
             )
             logger.info("embeddings: Recall@20 %.4f after %d epochs", fitted.recall, fitted.epochs)
-        return fitted.tower, fitted.epochs
+        return fitted.tower
 
-    def refit_tower(self, until: int, epochs: int) -> UserTower:
-        """The tower of all events before ``until``."""
-        return refit_embeddings(
-            self.log.before(until), self.config.embeddings, epochs, self._folder(until)
-        ).tower
+    def refit_tower(self, until: int, start: UserTower) -> UserTower:
+        """The tower of all events before ``until``, learned on from an earlier one."""
+        log = self.log.before(until)
+        return refit_embeddings(log, self.config.embeddings, start, self._folder(until)).tower
 
     def fit_ranker(self, tower: UserTower) -> lightgbm.Booster | None:
         """The ranker, from the middle part replayed through models of the oldest part."""
@@ -242,7 +269,7 @@ def _git_revision() -> str:
 
 
 def _fingerprint(log: EncodedLog, config: TrainingConfig) -> str:
-    digest = hashlib.blake2b(repr(config).encode(), digest_size=8)
+    digest = hashlib.blake2b(repr((config, len(log.item_ids))).encode(), digest_size=8)
     for column in (log.shopper, log.item, log.type, log.time):
         digest.update(column.tobytes())
     return digest.hexdigest()

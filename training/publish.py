@@ -5,6 +5,7 @@
 requests that neither was trained on.
 """
 
+import logging
 import math
 import shutil
 import time
@@ -28,6 +29,9 @@ GATE: Final = "gate"
 PUBLISHED: Final = "published"
 FORCED: Final = "forced"
 ROLLED_BACK: Final = "rolled back"
+
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -66,7 +70,8 @@ def evaluation_dir(models: Path, version: str) -> Path:
 def champion_for(models: Path, test_start: int) -> Bundle | None:
     """The live model as it may be judged on requests from ``test_start`` (microseconds) on; None if there is none.
 
-    Where its training has seen them, its twin is taken. One that this code can no longer read is no champion.
+    Where its training has seen them, its twin is taken. One that this code can no longer read is no champion; the
+    log says so.
     """
     version = current_version(models)
     if version is None:
@@ -74,26 +79,35 @@ def champion_for(models: Path, test_start: int) -> Bundle | None:
     try:
         seen = read_manifest(models / version).training_end > test_start
         return read_bundle(evaluation_dir(models, version) if seen else models / version)
-    except BundleError:
+    except BundleError as error:
+        logger.warning("the live model cannot be compared with, so the gate is open: %s", error)
         return None
 
 
 def publish(models: Path, version: str, *, keep: int, force: str | None = None) -> None:
-    """Make ``version`` live if its verdict allows it, and remove all but the ``keep`` newest versions.
+    """Make ``version`` live if its verdict allows it.
+
+    Of the versions that were published, and of those that were not, only the ``keep`` newest stay.
 
     Raises GateRefusedError when it was worse than the champion and no reason to force it is given, BundleError
     when it is damaged.
     """
     verdict = _verdict(read_bundle(models / version).manifest)
-    if not verdict.passed and not force:
+    refused = not verdict.passed and not force
+    if not refused:
+        _go_live(models, version, FORCED if force else PUBLISHED, force)
+    _prune(models, keep)
+    if refused:
         raise GateRefusedError(
             f"model {version} is worse than the one that was live ({verdict}); "
             f"to publish it all the same: freshet publish {version} --force REASON"
         )
-    _go_live(models, version, FORCED if force else PUBLISHED, force)
-    for old in published_versions(models)[:-keep]:
-        shutil.rmtree(models / old)
-        shutil.rmtree(evaluation_dir(models, old), ignore_errors=True)
+
+
+def remove_unfinished(models: Path) -> None:
+    """Remove what interrupted writes of bundles left behind. Only while nothing else writes bundles."""
+    for folder in [*models.glob(".*.*/"), *(models / EVALUATION).glob(".*.*/")]:
+        shutil.rmtree(folder)
 
 
 def rollback(models: Path, version: str | None) -> str:
@@ -152,6 +166,17 @@ def published_versions(models: Path) -> list[str]:
 def verdict_record(verdict: Verdict) -> Mapping[str, object]:
     """The verdict as a manifest keeps it."""
     return {**asdict(verdict), "passed": verdict.passed}
+
+
+def _prune(models: Path, keep: int) -> None:
+    published = published_versions(models)
+    others = [
+        model.manifest.version for model in list_models(models) if model.manifest.version not in published
+    ]
+    for version in [*published[:-keep], *others[:-keep]]:
+        if version != current_version(models):
+            shutil.rmtree(models / version)
+            shutil.rmtree(evaluation_dir(models, version), ignore_errors=True)
 
 
 def _verdict(manifest: Manifest) -> Verdict:

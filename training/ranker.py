@@ -75,7 +75,7 @@ def ranker_rows(recommender: Recommender, replay: Replay, config: RankerConfig) 
 
 
 def fit_ranker(rows: RankerRows, config: RankerConfig) -> lightgbm.Booster | None:
-    """A lambdarank model, early stopping by NDCG@10 on held-out shoppers; None when there are too few to learn."""
+    """A lambdarank model, early stopping by NDCG@10 on the last requests; None when there are too few to learn."""
     if len(rows.groups) < MIN_GROUPS:
         return None
     training_groups = int(len(rows.groups) * (1 - config.held_out))

@@ -82,15 +82,16 @@ class Replay:
         return Query(
             shopper=ShopperState(window, user, int(self.as_of[row])),
             k=k,
-            excluded=window.interactions().items[-1:],
+            excluded=window.newest_item(),
         )
 
 
 def replay(log: EncodedLog, start: int, end: int, window_size: int, window_ttl: int) -> Replay:
-    """Requests whose next item came in [start, end): one for each interaction that is not a reload.
+    """Requests whose next item came in [start, end), in time order: one for each interaction that is not a reload.
 
-    Windows are as the event log keeps them: the newest ``window_size`` events without impressions, none from before
-    a silence of ``window_ttl`` microseconds. ``log`` may begin long before ``start``.
+    What a visitor did before anybody could know which user it is, is no request, since its window holds what the
+    user did elsewhere. Windows are as the event log keeps them: the newest ``window_size`` events without
+    impressions, none from before a silence of ``window_ttl`` microseconds. ``log`` may begin long before ``start``.
     """
     log = log.select(log.type != EventType.IMPRESSION.code)
     position = np.arange(len(log))
@@ -99,9 +100,9 @@ def replay(log: EncodedLog, start: int, end: int, window_size: int, window_ttl: 
     begin = np.maximum.accumulate(np.where(forgotten, position, 0))
     begin = np.maximum(begin, position - window_size)
     choice = IS_INTERACTION[log.type] & (log.item != UNKNOWN_ITEM)
-    stop = np.flatnonzero(
-        choice & (log.time >= start) & (log.time < end) & (log.item != _previous_item(log, choice))
-    )
+    inside = (log.time >= start) & (log.time < end) & log.identified
+    stop = np.flatnonzero(choice & inside & (log.item != _previous_item(log, choice)))
+    stop = stop[np.argsort(log.time[stop], kind="stable")]
     newest = np.where(begin[stop] < stop, log.time[stop - 1], log.time[stop])
     same_session = log.time[stop] - newest <= SESSION_GAP
     return Replay(

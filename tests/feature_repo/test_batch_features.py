@@ -200,6 +200,7 @@ def test_log_shares_of_items_that_were_met_do_not_depend_on_how_much_is_logged(s
         time=NOON - ages,
         price=np.full(1000, np.nan, np.float32),
         value=np.full(1000, np.nan, np.float32),
+        identified=np.ones(1000, dtype=bool),
         row=np.arange(1000),
     )
     doubled = replace(
@@ -207,7 +208,7 @@ def test_log_shares_of_items_that_were_met_do_not_depend_on_how_much_is_logged(s
         shopper=np.concatenate([single.shopper, single.shopper + 10]),
         **{
             name: np.tile(getattr(single, name), 2)
-            for name in ("item", "type", "time", "price", "value", "row")
+            for name in ("item", "type", "time", "price", "value", "identified", "row")
         },
     )
     columns = [ITEM_STATISTICS.index(name) for name in LOG_SHARES]

@@ -61,7 +61,7 @@ def test_events_are_sorted_by_shopper_then_time_then_id_however_they_came(
     order = [(int(log.shopper[i]), int(log.time[i]), came[log.row[i]].event_id) for i in range(len(log))]
     assert order == sorted(order)
     assert sorted(log.row.tolist()) == list(range(len(events)))
-    assert log.shopper_keys.tolist() == sorted(set(resolve_shoppers(to_table(came))))
+    assert log.shopper_keys.tolist() == sorted(set(resolve_shoppers(to_table(came))[0]))
     np.testing.assert_array_equal(log.time, encode_log(to_table(events), ITEMS).time)
 
 
@@ -80,7 +80,7 @@ def test_a_visitors_events_go_to_the_user_of_its_newest_event_that_names_both(
         return f"u:{user}" if user else f"v:{logged.visitor_id}"
 
     came = shuffled(events)
-    assert resolve_shoppers(to_table(came)).tolist() == [expected(logged) for logged in came]
+    assert resolve_shoppers(to_table(came))[0].tolist() == [expected(logged) for logged in came]
 
 
 def test_what_a_visitor_did_before_the_login_belongs_to_the_user() -> None:
@@ -95,7 +95,7 @@ def test_what_a_visitor_did_before_the_login_belongs_to_the_user() -> None:
 
 
 def test_an_event_that_names_a_user_stays_with_that_user_after_another_logged_in() -> None:
-    keys = resolve_shoppers(
+    keys, identified = resolve_shoppers(
         to_table(
             [
                 event(1, visitor_id="tablet", user_id="ann"),
@@ -105,11 +105,26 @@ def test_an_event_that_names_a_user_stays_with_that_user_after_another_logged_in
         )
     )
     assert keys.tolist() == ["u:ann", "u:bob", "u:bob"]
+    assert identified.all()
+
+
+def test_what_a_visitor_did_before_its_first_login_could_not_be_known_as_the_user_s_then() -> None:
+    _, identified = resolve_shoppers(
+        to_table(
+            [
+                event(1, visitor_id="tablet"),
+                event(2, visitor_id="tablet", user_id="ann"),
+                event(3, visitor_id="tablet"),
+                event(1, visitor_id="never logs in"),
+            ]
+        )
+    )
+    assert identified.tolist() == [False, True, True, True]
 
 
 def test_a_log_without_a_single_login_keeps_its_visitors() -> None:
     events = [event(1, visitor_id="phone"), event(2, visitor_id="laptop")]
-    assert resolve_shoppers(to_table(events)).tolist() == ["v:phone", "v:laptop"]
+    assert resolve_shoppers(to_table(events))[0].tolist() == ["v:phone", "v:laptop"]
 
 
 def test_an_item_outside_the_vocabulary_is_unknown_and_so_is_no_interaction() -> None:

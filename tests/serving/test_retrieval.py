@@ -20,6 +20,7 @@ from serving.retrieval import (
     QUOTAS,
     RECENCY_DECAY,
     RETRIEVERS,
+    Reach,
     Retrieved,
     fuse,
     recent_items,
@@ -44,7 +45,7 @@ def shopper(*names: str, bundle: Bundle = TINY) -> ShopperState:
 def found(source: str, *names: str, quota: int = 100, bundle: Bundle = TINY) -> dict[str, Any]:
     """Names and scores that a source brings to who viewed the items, in its order."""
     state = shopper(*names, bundle=bundle)
-    items, scores = RETRIEVERS[source](bundle, state, state.window.interactions(), quota)
+    items, scores = RETRIEVERS[source](bundle, state, state.window.interactions(), Reach(quota))
     assert (items.dtype, scores.dtype) == (np.dtype(np.int32), np.dtype(np.float32))
     return {NAMES[item]: pytest.approx(score) for item, score in zip(items, scores.tolist(), strict=True)}
 
@@ -154,7 +155,7 @@ def test_the_session_vector_finds_the_items_that_point_its_way() -> None:
 def test_the_user_vector_finds_items_for_who_has_no_window() -> None:
     bundle = TINY
     ada = ShopperState(shopper().window, bundle.user_row("u:ada", shopper().window), NOW)
-    items, _ = RETRIEVERS["user_embedding"](bundle, ada, ada.window, 4)
+    items, _ = RETRIEVERS["user_embedding"](bundle, ada, ada.window, Reach(4))
     assert [NAMES[item] for item in items] == ["mug", "kettle", "teapot", "tray"]
     assert found("session_embedding") == {}
 
@@ -189,7 +190,7 @@ def test_a_source_brings_the_first_of_what_it_has_up_to_its_quota(source: str, q
 @settings(deadline=None, max_examples=25)
 def test_a_source_brings_no_item_twice_and_the_best_first(source: str, history: list[str]) -> None:
     state = shopper(*history)
-    items, scores = RETRIEVERS[source](TINY, state, state.window.interactions(), 4)
+    items, scores = RETRIEVERS[source](TINY, state, state.window.interactions(), Reach(4))
     assert len(set(items.tolist())) == len(items) <= 4
     assert (np.diff(scores) <= 0).all()
 
@@ -239,3 +240,20 @@ def test_recent_items_are_distinct_and_the_newest_first() -> None:
     active = shopper("mug", "desk", "mug", "lamp", "lamp").window
     assert [NAMES[item] for item in recent_items(active, 2)] == ["lamp", "mug"]
     assert [NAMES[item] for item in recent_items(active, 9)] == ["lamp", "mug", "desk"]
+
+
+@pytest.mark.parametrize("source", SOURCES)
+def test_a_source_fills_its_quota_from_what_is_allowed(source: str) -> None:
+    state = shopper("desk", "kettle", "mug")
+    active = state.window.interactions()
+    everything, _ = RETRIEVERS[source](TINY, state, active, Reach(len(NAMES)))
+    allowed = np.arange(len(NAMES)) % 2 == 1
+    items, _ = RETRIEVERS[source](TINY, state, active, Reach(2, allowed))
+    assert items.tolist() == everything[allowed[everything]][:2].tolist()
+
+
+def test_candidates_of_a_filtered_request_are_as_many_as_without_and_all_allowed() -> None:
+    allowed = np.arange(len(NAMES)) % 2 == 1
+    candidates = retrieve(TINY, shopper("desk", "kettle"), 3, allowed)
+    assert candidates.items.size == 3
+    assert allowed[candidates.items].all()

@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from filelock import FileLock
 
 from feature_repo.archive import Archive
 from feature_repo.errors import GateRefusedError, InputError
@@ -191,6 +192,12 @@ def test_too_small_an_archive_says_what_is_needed(tmp_path: Path, interactions: 
     with pytest.raises(InputError, match=expected):
         train(settings, FAST)
     assert not settings.models_dir.exists()
+
+
+def test_a_second_training_of_a_home_is_refused_while_the_first_runs(tmp_path: Path) -> None:
+    settings = Settings(home=tmp_path, redis_url=None)
+    with FileLock(tmp_path / pipeline.LOCK), pytest.raises(InputError, match="another training runs"):
+        train(settings, FAST)
 
 
 def test_the_parts_of_time_hold_the_shares_asked_for() -> None:

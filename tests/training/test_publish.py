@@ -22,6 +22,7 @@ from training.publish import (
     models_text,
     publish,
     published_versions,
+    remove_unfinished,
     rollback,
     verdict_record,
 )
@@ -180,6 +181,25 @@ def test_the_newest_published_models_stay_with_their_twins_and_the_live_one_amon
     publish(tmp_path, refused, keep=2, force="the oldest goes live")
     assert current_version(tmp_path) == refused
     assert published_versions(tmp_path) == ["v5", refused]
+
+
+def test_of_the_refused_models_only_the_newest_stay(tmp_path: Path) -> None:
+    live_after(tmp_path, "v1")
+    for version in ("v2", "v3", "v4"):
+        make(tmp_path, version, WORSE)
+        with pytest.raises(GateRefusedError):
+            publish(tmp_path, version, keep=2)
+    assert [model.manifest.version for model in list_models(tmp_path)] == ["v1", "v3", "v4"]
+
+
+def test_what_an_interrupted_write_left_behind_is_removed_and_nothing_else(tmp_path: Path) -> None:
+    live_after(tmp_path, "v1")
+    for unfinished in (tmp_path / ".v2.4711", tmp_path / "evaluation" / ".v2.4711"):
+        unfinished.mkdir(parents=True)
+        (unfinished / "half.npy").write_bytes(b"half")
+    before = {path for path in tmp_path.rglob("*") if "4711" not in str(path)}
+    remove_unfinished(tmp_path)
+    assert set(tmp_path.rglob("*")) == before
 
 
 def test_a_champion_that_has_seen_the_requests_is_judged_by_its_twin(tmp_path: Path) -> None:

@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from feature_repo.encoded_log import EncodedLog
+from feature_repo.encoded_log import EncodedLog, encode_log
+from feature_repo.events import LoggedEvent, to_table
 from feature_repo.schema import DAY, MINUTE, EventType
 from feature_repo.session_features import SESSION_GAP, UNKNOWN_ITEM
 from feature_repo.session_window import WindowEvent
@@ -73,8 +74,25 @@ def test_a_window_has_no_impressions_but_all_other_events() -> None:
 def test_shoppers_have_windows_of_their_own() -> None:
     log = [Happened("ann", "a", 0), Happened("bob", "b", 1), Happened("ann", "c", 2), Happened("bob", "d", 3)]
     found = requests(log)
-    assert described(found) == [("", "a"), ("a", "c"), ("", "b"), ("b", "d")]
-    assert [found.log.shopper_keys[code] for code in found.shopper] == ["u:ann", "u:ann", "u:bob", "u:bob"]
+    assert described(found) == [("", "a"), ("", "b"), ("a", "c"), ("b", "d")]
+    assert [found.log.shopper_keys[code] for code in found.shopper] == ["u:ann", "u:bob", "u:ann", "u:bob"]
+
+
+def test_what_a_visitor_did_before_its_first_login_is_no_request_but_stays_in_the_windows_after() -> None:
+    def event(minute: int, item: str, user: str | None) -> LoggedEvent:
+        return LoggedEvent(
+            event_id=f"e{minute}",
+            event_type="view",
+            user_id=user,
+            visitor_id="tablet",
+            item_id=item,
+            timestamp=at(minute),
+            arrival_time=at(minute),
+        )
+
+    events = [event(0, "a", None), event(1, "b", None), event(2, "c", "ann"), event(3, "d", None)]
+    log = encode_log(to_table(events), np.array(list("abcd"), dtype=object))
+    assert described(replay(log, NOON, at(9), 64, TTL)) == [("ab", "c"), ("abc", "d")]
 
 
 def test_a_window_forgets_what_was_before_a_silence_over_the_ttl() -> None:
