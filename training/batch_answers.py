@@ -1,5 +1,6 @@
 """Batch answers: slates for a file of windows, made by the very stages that answer a request."""
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,7 +14,7 @@ from tqdm import tqdm
 
 from feature_repo.durable_file import replace_file, to_parquet
 from feature_repo.errors import InputError
-from feature_repo.schema import EVENT_CODES, Event, EventType, shopper_key
+from feature_repo.schema import EVENT_CODES, SECOND, Event, EventType, shopper_key
 from feature_repo.session_window import WindowEvent
 from serving.query import Question
 from serving.recommender import Recommender
@@ -21,8 +22,12 @@ from training.imports.parse_text import as_mask, parse_time
 from training.imports.tabular_file import read_text_table
 from training.replay import CHUNK
 
+logger = logging.getLogger(__name__)
+
 POSITION: Final = "position"
 SCORE: Final = "score"
+EARLIEST: Final = 946_684_800 * SECOND
+"""Start of the year 2000: earlier is what seconds look like when they are taken for microseconds."""
 ANSWER_SCHEMA: Final = pa.schema(
     [
         pa.field(Event.REQUEST, pa.string(), nullable=False),
@@ -88,6 +93,13 @@ def read_requests(path: Path, *, k: int, window_size: int, repeat_last: bool) ->
                 f"window, with {Event.REQUEST}, {Event.ITEM} and {Event.TIMESTAMP}"
             )
     times, bad_times = parse_time(text[Event.TIMESTAMP].combine_chunks(), "us")
+    if (early := pc.less(times.cast(pa.int64()), EARLIEST)).true_count:
+        logger.warning(
+            "%s: row %d lies before the year 2000; numbers in %s are read as microseconds since 1970",
+            path,
+            int(np.argmax(as_mask(early))) + 1,
+            Event.TIMESTAMP,
+        )
     types = _column(text, Event.TYPE).fill_null(EventType.VIEW)
     unknown_types = ~as_mask(pc.is_in(types, value_set=pa.array(EVENT_CODES, pa.string())))
     for bad, column in (

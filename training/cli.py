@@ -4,15 +4,18 @@ import logging
 import os
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
+from pydantic import ValidationError
 
-from feature_repo.errors import FreshetError
+from feature_repo.errors import FreshetError, InputError
 from feature_repo.settings import Settings
 
 THREADS = {"OPENBLAS_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
 """Small products are slower on many threads than on one, and threads that spin while waiting starve the others."""
+
+LIGHTGBM_NEEDS = "libgomp.so.1"
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 
@@ -25,8 +28,26 @@ def main() -> None:
     try:
         app()
     except FreshetError as error:
-        typer.echo(f"freshet: {error}", err=True)
-        sys.exit(1)
+        _fail(str(error))
+    except OSError as error:
+        if LIGHTGBM_NEEDS not in str(error):
+            raise
+        _fail(f"LightGBM needs the system library {LIGHTGBM_NEEDS}: apt-get install libgomp1")
+
+
+def _fail(message: str) -> NoReturn:
+    typer.echo(f"freshet: {message}", err=True)
+    sys.exit(1)
+
+
+def read_settings() -> Settings:
+    """The settings of the environment; InputError that names the variable that cannot be used."""
+    try:
+        return Settings()
+    except ValidationError as error:
+        wrong = error.errors()[0]
+        variable = f"FRESHET_{wrong['loc'][0]}".upper()
+        raise InputError(f"{variable} is {wrong['input']!r}: {wrong['msg']} (docs/settings.md)") from None
 
 
 @app.command("import")
@@ -45,7 +66,7 @@ def import_(
     from training.imports.import_log import import_log
 
     report = import_log(
-        Settings(), events, items=items, users=users, field_map=field_map, shift_to_now=shift_to_now
+        read_settings(), events, items=items, users=users, field_map=field_map, shift_to_now=shift_to_now
     )
     typer.echo(report.to_text())
 
@@ -66,7 +87,7 @@ def simulate(
     from training.simulation.simulate import ShopSize, simulate
 
     size = ShopSize(users=users, items=items, events=events, days=days)
-    typer.echo(simulate(out or Settings().home / "simulated", size, seed=seed).to_text())
+    typer.echo(simulate(out or read_settings().home / "simulated", size, seed=seed).to_text())
 
 
 @app.command()
@@ -80,7 +101,7 @@ def train(
     from training.evaluation import to_text
     from training.pipeline import TrainingConfig, train
 
-    outcome = train(Settings(), TrainingConfig(embeddings=EmbeddingConfig(epochs=epochs)), force)
+    outcome = train(read_settings(), TrainingConfig(embeddings=EmbeddingConfig(epochs=epochs)), force)
     typer.echo(to_text(outcome.scores))
     typer.echo(f"{outcome.verdict}\nmodel {outcome.version} is live")
 
@@ -90,7 +111,7 @@ def models() -> None:
     """List the models, the live one marked with a star."""
     from training.publish import list_models, models_text
 
-    typer.echo(models_text(list_models(Settings().models_dir)))
+    typer.echo(models_text(list_models(read_settings().models_dir)))
 
 
 @app.command()
@@ -101,7 +122,7 @@ def publish(
     """Make a trained model live if it passed the gate."""
     from training.publish import publish
 
-    settings = Settings()
+    settings = read_settings()
     publish(settings.models_dir, version, keep=settings.bundles_kept, force=force)
     typer.echo(f"model {version} is live")
 
@@ -115,7 +136,7 @@ def rollback(
     """Make an earlier model live again."""
     from training.publish import rollback
 
-    typer.echo(f"model {rollback(Settings().models_dir, version)} is live")
+    typer.echo(f"model {rollback(read_settings().models_dir, version)} is live")
 
 
 @app.command()
@@ -133,7 +154,7 @@ def recommend(
     from training.batch_answers import answer, read_requests, require_place, write_answers
 
     require_place(out)
-    settings = Settings()
+    settings = read_settings()
     recommender = Recommender(read_live_bundle(settings.models_dir), settings.candidates)
     requests = read_requests(events, k=k, window_size=settings.window_size, repeat_last=repeat_last)
     write_answers(answer(recommender, requests), out)
@@ -152,7 +173,7 @@ def ingest() -> None:
     from serving.embedded_redis import embedded_redis
     from training.ingest import drain
 
-    settings = Settings()
+    settings = read_settings()
 
     async def run(url: str) -> int:
         log = RedisEventLog.connect(url, settings)
@@ -170,4 +191,4 @@ def serve() -> None:
     """Run the API, with a Redis of its own unless FRESHET_REDIS_URL names one."""
     from serving.server import serve
 
-    serve(Settings())
+    serve(read_settings())

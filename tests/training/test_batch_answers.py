@@ -239,3 +239,12 @@ def test_two_thousand_windows_take_seconds(recommender: Recommender, simulated: 
     took = time.perf_counter() - started
     assert found.num_rows == 2000 * 20
     assert took < 60, f"{2000 / took:.0f} windows/s"  # several hundred a second on one core of 2025
+
+
+def test_times_that_look_like_seconds_are_answered_with_a_warning(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    rows = [row("r", "mug", event_type="view") | {"timestamp": 1_750_000_000}]
+    [request] = read_requests(csv_of(tmp_path, rows), k=K, window_size=64, repeat_last=False)
+    assert [event.item_id for event in request.question.events] == ["mug"]
+    assert "row 1 lies before the year 2000" in caplog.text

@@ -210,3 +210,18 @@ def test_ingest_moves_the_log_into_the_archive(freshet: Freshet) -> None:
 def test_ingest_without_its_redis_says_so(freshet: Freshet) -> None:
     nobody = f"redis://127.0.0.1:{free_port()}"
     assert "127.0.0.1" in freshet.fails("ingest", FRESHET_REDIS_URL=nobody)
+
+
+@pytest.mark.parametrize("variable", ["FRESHET_PORT", "FRESHET_WINDOW_SIZE"])
+def test_a_setting_that_cannot_be_used_is_named(variable: str, tmp_path: Path) -> None:
+    environment = {**os.environ, "FRESHET_HOME": str(tmp_path), variable: "many"}
+    done = subprocess.run(
+        [Path(sys.executable).with_name("freshet"), "models"],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"freshet: {variable} is 'many': ")
+    assert done.stderr.count("\n") == 1
