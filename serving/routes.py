@@ -11,8 +11,8 @@ from pydantic import Field
 
 from feature_repo.errors import InputError
 from serving import strict_json
+from serving.query import DEFAULT_SLATE_SIZE
 from serving.schemas import (
-    DEFAULT_SLATE_SIZE,
     CatalogItem,
     EventResults,
     Failed,

@@ -10,12 +10,12 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSche
 from feature_repo.event_log import Verdict
 from feature_repo.schema import ID_PATTERN, MAX_QUERY_LENGTH, EventType
 from serving.hydration import Degraded
+from serving.query import DEFAULT_SLATE_SIZE
 
 MAX_CONTEXT: Final = 100
 """Items, or brands, that one list of a request may name."""
 MAX_PROPERTIES_BYTES: Final = 4096
 MAX_POSITION: Final = 2**31 - 1
-DEFAULT_SLATE_SIZE: Final = 20
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 

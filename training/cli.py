@@ -143,23 +143,25 @@ def rollback(
 def recommend(
     events: Annotated[Path, typer.Option(help="Windows: event rows with a request_id, CSV or Parquet.")],
     out: Annotated[Path, typer.Option(help="Parquet file to write the slates to.")],
-    k: Annotated[int, typer.Option(min=1, help="Items per slate.")] = 20,
+    k: Annotated[int | None, typer.Option(min=1, help="Items per slate  [default: as the API]")] = None,
     repeat_last: Annotated[
         bool, typer.Option("--repeat-last", help="Let a slate hold the item of the newest event.")
     ] = False,
 ) -> None:
     """Answer a file of windows with the live model, as the API would."""
     from serving.bundle import read_live_bundle
+    from serving.query import DEFAULT_SLATE_SIZE
     from serving.recommender import Recommender
     from training.batch_answers import answer, read_requests, require_place, write_answers
 
     require_place(out)
     settings = read_settings()
     recommender = Recommender(read_live_bundle(settings.models_dir), settings.candidates)
-    requests = read_requests(events, k=k, window_size=settings.window_size, repeat_last=repeat_last)
+    size = k or DEFAULT_SLATE_SIZE
+    requests = read_requests(events, k=size, window_size=settings.window_size, repeat_last=repeat_last)
     write_answers(answer(recommender, requests), out)
     typer.echo(
-        f"{len(requests)} slates of up to {k} items from model {recommender.bundle.manifest.version}: {out}"
+        f"{len(requests)} slates of up to {size} items from model {recommender.bundle.manifest.version}: {out}"
     )
 
 
