@@ -94,9 +94,13 @@ def test_an_unknown_item_on_the_page_excludes_nothing() -> None:
     assert query.shopper.window.items.tolist() == [UNKNOWN_ITEM, UNKNOWN_ITEM]
 
 
-def test_the_item_just_seen_is_the_last_that_the_model_knows_and_interest_was_shown_in() -> None:
-    events = [*seen("mug"), WindowEvent(NOW, "e8", "search"), WindowEvent(NOW, "e9", "view", "unheard of")]
+def test_the_item_just_seen_is_the_last_that_interest_was_shown_in() -> None:
+    events = [*seen("mug"), WindowEvent(NOW, "e8", "search"), WindowEvent(NOW, "e9", "return", "lamp")]
     assert encode(events).excluded.tolist() == [MUG]
+
+
+def test_after_an_item_that_the_model_does_not_know_the_one_before_it_may_come_again() -> None:
+    assert encode([*seen("mug"), WindowEvent(NOW, "e9", "view", "unheard of")]).excluded.tolist() == []
 
 
 def test_a_stranger_is_folded_in_from_window_and_page() -> None:
