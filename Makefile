@@ -62,6 +62,6 @@ lock: $(ENVIRONMENT) ## resolve requirements.lock anew from pyproject.toml
 	sed -i -E 's/^(torch==[0-9.]+)\+cpu$$/\1/' requirements.lock
 
 .PHONY: clean
-clean: ## remove the environment, caches and ./var
-	rm -rf $(VENV) var .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis *.egg-info
+clean: ## remove the environment and caches; ./var, which holds data, stays
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

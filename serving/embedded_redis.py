@@ -102,8 +102,9 @@ def _lock(lock: IO[str], folder: Path, port: int) -> bool:
                 return False
             if waited > _STOP_SECONDS:
                 raise LogUnavailableError(
-                    f"another Freshet runs a Redis on {folder} at another port: set FRESHET_REDIS_PORT to that, "
-                    "or FRESHET_HOME to keep apart"
+                    f"another Freshet holds {folder}, but no Redis of it answers at port {port}: set "
+                    "FRESHET_REDIS_PORT to its port, restart it if its Redis has died, or set FRESHET_HOME "
+                    "to keep apart"
                 ) from None
             time.sleep(_POLL_SECONDS)
         else:

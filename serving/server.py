@@ -2,11 +2,14 @@
 
 import logging
 import signal
+import socket
 import sys
+from contextlib import suppress
 from typing import Final
 
 import uvicorn
 
+from feature_repo.errors import InputError
 from feature_repo.redis_event_log import RedisEventLog
 from feature_repo.settings import Settings
 from serving.app import create_app
@@ -19,11 +22,22 @@ SWITCH_SECONDS: Final = 0.0005
 def serve(settings: Settings) -> None:
     """Answer at ``settings.host`` and ``settings.port`` until SIGINT or SIGTERM.
 
-    Raises LogUnavailableError when no Redis is given and none can be started.
+    Raises InputError when the port cannot be had, LogUnavailableError when no Redis is given and none can be
+    started.
     """
     logging.basicConfig(level=logging.INFO, format="%(levelname)s:     %(message)s")
     sys.setswitchinterval(SWITCH_SECONDS)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that the Redis is stopped, too
-    with embedded_redis(settings) as url:
+    with _listen(settings) as listening, embedded_redis(settings) as url:
         app = create_app(settings, RedisEventLog.connect(url, settings))
-        uvicorn.run(app, host=settings.host, port=settings.port, access_log=False)
+        with suppress(KeyboardInterrupt):  # uvicorn has ended in order and passes the signal on
+            uvicorn.Server(uvicorn.Config(app, access_log=False)).run(sockets=[listening])
+
+
+def _listen(settings: Settings) -> socket.socket:
+    try:
+        return socket.create_server((settings.host, settings.port))
+    except OSError as error:
+        raise InputError(
+            f"cannot listen on {settings.host}:{settings.port} ({error.strerror}): set FRESHET_HOST or FRESHET_PORT"
+        ) from None

@@ -140,7 +140,7 @@ def _key(user_id: str | None, visitor_id: str | None) -> str | None:
 
 
 def _feature_age(manifest: Manifest, window: Sequence[WindowEvent], as_of: int) -> FeatureAge:
-    trained = (as_of - manifest.training_end) / SECOND
+    trained = (as_of - manifest.created) / SECOND
     newest = window[-1].timestamp if window else as_of
     return FeatureAge(user=trained, item=trained, session=max(as_of - newest, 0) / SECOND)
 

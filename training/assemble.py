@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import scipy.sparse
 
-from feature_repo.arrays import Float32, Int32, Strings
+from feature_repo.arrays import Bool, Float32, Int32, Strings
 from feature_repo.batch_features import first_and_last_seen, impute_prices, item_statistics, user_statistics
 from feature_repo.encoded_log import EncodedLog
 from feature_repo.ranking_features import ItemColumns
@@ -24,7 +24,8 @@ class Shop:
     """The items of a shop in the order of their codes.
 
     catalog: ITEM_SCHEMA, a row for each of item_ids; category, department, brand: int32[items] codes, -1 for none;
-    categories: path of each category code.
+    categories: path of each category code; listed: bool[items], False for an item that the catalog lacks though the
+    shop has one (a mistyped id, or one that is no longer sold): it is learned from, but not recommended.
     """
 
     item_ids: Strings
@@ -33,6 +34,7 @@ class Shop:
     category: Int32
     department: Int32
     brand: Int32
+    listed: Bool
 
 
 @dataclass(frozen=True)
@@ -64,6 +66,7 @@ def describe_shop(events: pa.Table, catalog: pa.Table) -> Shop:
         category=category.astype(np.int32),
         department=department.astype(np.int32),
         brand=brand.astype(np.int32),
+        listed=(rows >= 0) if catalog.num_rows else np.ones(len(item_ids), dtype=bool),
     )
 
 
@@ -113,7 +116,7 @@ def retrieval_arrays(log: EncodedLog, shop: Shop, as_of: int) -> RetrievalArrays
     by_category, by_category_scores, offsets = most_popular_by_category(
         share, shop.category, len(shop.categories)
     )
-    available = pc.fill_null(shop.catalog[Item.AVAILABLE], fill_value=True).to_numpy()
+    available = pc.fill_null(shop.catalog[Item.AVAILABLE], fill_value=True).to_numpy() & shop.listed
     return RetrievalArrays(
         neighbours=neighbours,
         neighbour_scores=neighbour_scores,

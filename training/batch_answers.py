@@ -12,13 +12,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from tqdm import tqdm
 
+from feature_repo.arrays import Strings
 from feature_repo.durable_file import replace_file, to_parquet
 from feature_repo.errors import InputError
 from feature_repo.schema import EVENT_CODES, SECOND, Event, EventType, shopper_key
 from feature_repo.session_window import WindowEvent
 from serving.query import Question
 from serving.recommender import Recommender
-from training.imports.parse_text import as_mask, parse_time
+from training.imports.parse_text import as_mask, parse_id, parse_time
 from training.imports.tabular_file import read_text_table
 from training.replay import CHUNK
 
@@ -116,9 +117,9 @@ def read_requests(path: Path, *, k: int, window_size: int, repeat_last: bool) ->
             "time": times.cast(pa.int64()).to_numpy(),
             "event_id": _column(text, Event.ID).fill_null("").to_numpy(zero_copy_only=False),
             "type": types.to_numpy(zero_copy_only=False),
-            "item": _column(text, Event.ITEM).to_numpy(zero_copy_only=False),
-            "user": _column(text, Event.USER).to_numpy(zero_copy_only=False),
-            "visitor": _column(text, Event.VISITOR).to_numpy(zero_copy_only=False),
+            "item": _ids(text, Event.ITEM),
+            "user": _ids(text, Event.USER),
+            "visitor": _ids(text, Event.VISITOR),
         }
     )
     requests, request_ids = pd.factorize(text[Event.REQUEST].to_pandas())
@@ -143,6 +144,12 @@ def _question(rows: list[_Row], window_size: int) -> Question:
         shopper_key=shopper,
         as_of=newest.time,
     )
+
+
+def _ids(text: pa.Table, name: str) -> Strings:
+    """Ids as the import reads them: without blanks around them, 17850 for 17850.0."""
+    ids, _ = parse_id(pc.utf8_trim_whitespace(_column(text, name)))
+    return ids.to_numpy(zero_copy_only=False)
 
 
 def _column(text: pa.Table, name: str) -> pa.Array:

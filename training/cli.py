@@ -30,9 +30,9 @@ def main() -> None:
     except FreshetError as error:
         _fail(str(error))
     except OSError as error:
-        if LIGHTGBM_NEEDS not in str(error):
-            raise
-        _fail(f"LightGBM needs the system library {LIGHTGBM_NEEDS}: apt-get install libgomp1")
+        if LIGHTGBM_NEEDS in str(error):
+            _fail(f"LightGBM needs the system library {LIGHTGBM_NEEDS}: apt-get install libgomp1")
+        _fail(str(error))
 
 
 def _fail(message: str) -> NoReturn:
@@ -52,7 +52,7 @@ def read_settings() -> Settings:
 
 @app.command("import")
 def import_(
-    events: Annotated[Path, typer.Option(help="CSV or Parquet file of events.")],
+    events: Annotated[Path | None, typer.Option(help="CSV or Parquet file of events.")] = None,
     items: Annotated[Path | None, typer.Option(help="CSV or Parquet file of the catalog.")] = None,
     users: Annotated[Path | None, typer.Option(help="CSV or Parquet file of users.")] = None,
     field_map: Annotated[

@@ -47,6 +47,8 @@ from training.ranker import RankerConfig, fit_ranker, ranker_rows
 from training.replay import Replay, replay
 
 MIN_INTERACTIONS: Final = 200
+RANKED: Final = "ranked"
+"""Name of the recommender among the scores."""
 LOCK: Final = ".training.lock"
 SCORES: Final = "scores"
 """Key of the evaluation in a manifest's metrics."""
@@ -113,6 +115,9 @@ def _train(run: "_Run", force: str | None) -> Outcome:
     with _step("evaluation"):
         scores, verdict = run.judge(judged)
         logger.info("scores of this model and others on the same requests:\n%s", to_text(scores))
+    best_baseline = max(baselines(judged), key=lambda name: scores[name].ndcg_at_10.mean)
+    if scores[best_baseline].ndcg_at_10.mean > scores[RANKED].ndcg_at_10.mean:
+        logger.warning("%s alone scores higher on this log: it may be too small to learn from", best_baseline)
     with _step("refit on everything"):
         final = run.bundle(run.split.end, run.refit_tower(run.split.end, tower), ranker)
     metrics = {SCORES: {name: asdict(score) for name, score in scores.items()}, GATE: verdict_record(verdict)}
@@ -172,11 +177,12 @@ class _Run:
     def fit_ranker(self, tower: UserTower) -> lightgbm.Booster | None:
         """The ranker, from the middle part replayed through models of the oldest part."""
         recommender = Recommender(self.bundle(self.split.ranker, tower, None), self.settings.candidates)
-        requests = self._replay(self.split.ranker, self.split.test)
-        requests = requests.sample(self.config.ranker.requests, self.config.ranker.seed)
-        rows = ranker_rows(recommender, requests, self.config.ranker)
+        ranker = self.config.ranker
+        requests = self._replay(self.split.ranker, self.split.test).sample(ranker.requests, ranker.seed)
+        requests = requests.with_lost_windows(ranker.lost_windows, ranker.seed)
+        rows = ranker_rows(recommender, requests, ranker)
         logger.info("ranker: %d of %d targets retrieved", len(rows.groups), len(requests))
-        return fit_ranker(rows, self.config.ranker)
+        return fit_ranker(rows, ranker)
 
     def bundle(self, as_of: int, tower: UserTower, ranker: lightgbm.Booster | None) -> Bundle:
         """A bundle of all that is known before ``as_of``."""
@@ -206,14 +212,14 @@ class _Run:
             name: evaluate(requests, bundle, method, name) for name, method in baselines(bundle).items()
         }
         scores["ranked without session"] = evaluate(requests.without_windows(), bundle, ranked, "no session")
-        scores["ranked"] = evaluate(requests, bundle, ranked, "ranked")
+        scores[RANKED] = evaluate(requests, bundle, ranked, "ranked")
         champion = champion_for(self.settings.models_dir, self.split.test)
         if champion is None:
-            return scores, Verdict(scores["ranked"].ndcg_at_10, None, None)
+            return scores, Verdict(scores[RANKED].ndcg_at_10, None, None)
         slates = ranked_slates(Recommender(champion, self.settings.candidates))
         scores["champion"] = evaluate(requests, champion, slates, "champion")
         champion_score = scores["champion"].ndcg_at_10
-        return scores, Verdict(scores["ranked"].ndcg_at_10, champion_score, champion.manifest.version)
+        return scores, Verdict(scores[RANKED].ndcg_at_10, champion_score, champion.manifest.version)
 
     def _replay(self, start: int, end: int) -> Replay:
         ttl = int(self.settings.window_ttl_days * DAY)

@@ -111,20 +111,19 @@ def remove_unfinished(models: Path) -> None:
 
 
 def rollback(models: Path, version: str | None) -> str:
-    """Make ``version``, or else the one published before the live one, live again; returns its name.
+    """Make ``version``, or else the one that was live before the live one, live again; returns its name.
 
     Raises InputError when there is none that was live before, BundleError when it is damaged.
     """
     live = current_version(models)
     if live is None:
         raise InputError("there is no live model to roll back from: run `freshet train`")
-    published = published_versions(models)
     if version is None:
-        older = published[: published.index(live)]
+        older = [name for name in _lineage(models) if name != live]
         if not older:
-            raise InputError(f"no version was published before {live}; `freshet models` lists what there is")
+            raise InputError(f"no version was live before {live}; `freshet models` lists what there is")
         version = older[-1]
-    if version not in published:
+    if version not in published_versions(models):
         raise InputError(
             f"model {version} was never live, so there is no way back to it: `freshet models` lists what there is, "
             f"`freshet publish {version}` takes it through the gate"
@@ -135,10 +134,15 @@ def rollback(models: Path, version: str | None) -> str:
 
 
 def list_models(models: Path) -> list[Model]:
-    """Every version that stands under ``models``, oldest first."""
+    """Every version that stands under ``models``, oldest first; the log names those that cannot be read."""
     live = current_version(models)
-    folders = sorted(path.parent for path in models.glob("[!.]*/manifest.json"))
-    return [Model(read_manifest(folder), folder.name == live) for folder in folders]
+    found = []
+    for version in _versions(models):
+        try:
+            found.append(Model(read_manifest(models / version), version == live))
+        except BundleError as error:
+            logger.warning("model %s is left out: %s", version, error)
+    return found
 
 
 def models_text(models: list[Model]) -> str:
@@ -156,9 +160,7 @@ def models_text(models: list[Model]) -> str:
 
 def published_versions(models: Path) -> list[str]:
     """Versions that still stand, in the order in which they were last published."""
-    history = models / HISTORY
-    lines = history.read_bytes().splitlines() if history.exists() else []
-    records = [record for record in map(orjson.loads, lines) if record["action"] != ROLLED_BACK]
+    records = [record for record in _history(models) if record["action"] != ROLLED_BACK]
     newest_first = dict.fromkeys(record["version"] for record in reversed(records))
     return [version for version in reversed(newest_first) if (models / version).is_dir()]
 
@@ -168,11 +170,30 @@ def verdict_record(verdict: Verdict) -> Mapping[str, object]:
     return {**asdict(verdict), "passed": verdict.passed}
 
 
+def _lineage(models: Path) -> list[str]:
+    """The versions that led to the live one, which is the last: a rollback takes off what came after its target."""
+    versions: list[str] = []
+    for record in _history(models):
+        version = record["version"]
+        if record["action"] == ROLLED_BACK and version in versions:
+            del versions[versions.index(version) + 1 :]
+        else:
+            versions = [*(name for name in versions if name != version), version]
+    return [version for version in versions if (models / version).is_dir()]
+
+
+def _history(models: Path) -> list[dict[str, str]]:
+    path = models / HISTORY
+    return [orjson.loads(line) for line in path.read_bytes().splitlines()] if path.exists() else []
+
+
+def _versions(models: Path) -> list[str]:
+    return sorted(path.parent.name for path in models.glob("[!.]*/manifest.json"))
+
+
 def _prune(models: Path, keep: int) -> None:
     published = published_versions(models)
-    others = [
-        model.manifest.version for model in list_models(models) if model.manifest.version not in published
-    ]
+    others = [version for version in _versions(models) if version not in published]
     for version in [*published[:-keep], *others[:-keep]]:
         if version != current_version(models):
             shutil.rmtree(models / version)

@@ -22,6 +22,7 @@ class RankerConfig:
 
     requests: int = 20_000
     negatives: int = 100
+    lost_windows: float = 0.1  # share of requests without a window, so that strangers are ranked well, too
     trees: int = 300
     patience: int = 20
     leaves: int = 15

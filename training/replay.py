@@ -55,6 +55,12 @@ class Replay:
         """Only the requests of shoppers who have done something before."""
         return self.take(np.flatnonzero(self.stop > self.start))
 
+    def with_lost_windows(self, share: float, seed: int) -> "Replay":
+        """The same requests, of which a share drawn evenly has lost its window: the log was away, or is young."""
+        lost = np.random.default_rng(seed).random(len(self)) < share
+        start = np.where(lost, self.stop, self.start)
+        return Replay(self.log, start, self.stop, self.target, self.as_of)
+
     def without_windows(self) -> "Replay":
         """The same requests of shoppers whose session is not known."""
         return Replay(self.log, self.stop, self.stop, self.target, self.as_of)

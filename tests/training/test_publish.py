@@ -119,7 +119,7 @@ def test_rollback_goes_back_a_version_each_time_until_there_is_none(tmp_path: Pa
     live_after(tmp_path, "v1", "v2", "v3")
     assert [rollback(tmp_path, None), rollback(tmp_path, None)] == ["v2", "v1"]
     assert current_version(tmp_path) == "v1"
-    with pytest.raises(InputError, match="no version was published before v1"):
+    with pytest.raises(InputError, match="no version was live before v1"):
         rollback(tmp_path, None)
     assert current_version(tmp_path) == "v1"
     assert history(tmp_path)[3:] == [("v2", "rolled back", None), ("v1", "rolled back", None)]
@@ -137,10 +137,25 @@ def test_rollback_to_a_version_and_forward_again(tmp_path: Path) -> None:
     live_after(tmp_path, "v1", "v2", "v3")
     assert rollback(tmp_path, "v1") == "v1"
     assert rollback(tmp_path, "v3") == "v3"
-    assert rollback(tmp_path, None) == "v2"
+    assert rollback(tmp_path, None) == "v1"
 
 
-def test_a_model_published_after_a_rollback_goes_back_over_the_one_that_was_left(tmp_path: Path) -> None:
+def test_rollback_never_leads_to_a_model_that_was_rolled_back_from(tmp_path: Path) -> None:
+    live_after(tmp_path, "v1", "v2")
+    assert rollback(tmp_path, None) == "v1"
+    live_after(tmp_path, "v3")
+    assert rollback(tmp_path, None) == "v1"
+
+
+def test_a_damaged_manifest_hides_its_own_model_alone(tmp_path: Path) -> None:
+    live_after(tmp_path, "v1", "v2")
+    (tmp_path / "v1" / "manifest.json").write_text("{")
+    assert [model.manifest.version for model in list_models(tmp_path)] == ["v2"]
+    live_after(tmp_path, "v3")
+    assert current_version(tmp_path) == "v3"
+
+
+def test_a_model_that_was_rolled_back_from_counts_among_those_that_stay(tmp_path: Path) -> None:
     live_after(tmp_path, "v1", "v2")
     rollback(tmp_path, None)
     live_after(tmp_path, "v3")
