@@ -26,7 +26,7 @@ from training import cli
 from training.imports.event_ids import row_ids
 from training.imports.field_map import Condition, EventsMap, FieldMap, load_field_map
 from training.imports.import_log import import_log
-from training.imports.quality_report import QualityReport
+from training.imports.quality_report import QualityReport, TableCounts
 
 HEADER = "event_type,user_id,visitor_id,item_id,timestamp,price,quantity\n"
 GOOD = "view,ada,,mug,2025-01-02T03:04:05Z,,\n"
@@ -61,8 +61,13 @@ def rejects(report: QualityReport) -> list[tuple[int, str]]:
     return list(zip(table["freshet_row"].to_pylist(), table["freshet_reason"].to_pylist(), strict=True))
 
 
+def events_of(report: QualityReport) -> TableCounts:
+    assert report.events is not None
+    return report.events
+
+
 def adds_up(report: QualityReport) -> bool:
-    counts = report.events
+    counts = events_of(report)
     return counts.imported + counts.duplicates + counts.rejected == counts.rows
 
 
@@ -71,7 +76,7 @@ def test_a_csv_with_freshets_own_columns_needs_no_map(settings: Settings, write:
         "purchase,ada,cookie,cup,2025-01-02 03:04:06.5+01:00,2.50,3\nview,,cookie,mug,1735787045000001,,\n"
     )
     report = import_log(settings, write("log.csv", HEADER + GOOD + lines))
-    assert (report.events.rows, report.events.imported) == (3, 3)
+    assert (events_of(report).rows, events_of(report).imported) == (3, 3)
     purchase, first, exact = archived(settings)
     assert (purchase[Event.USER], purchase[Event.VISITOR]) == ("ada", "cookie")
     assert (purchase[Event.PRICE], purchase[Event.QUANTITY]) == (2.5, 3.0)
@@ -108,7 +113,7 @@ def test_an_unusable_row_is_rejected_with_its_number_and_reason(
     settings: Settings, write: Write, line: str, reason: str
 ) -> None:
     report = import_log(settings, write("log.csv", HEADER + GOOD + line + "\n"))
-    assert report.events.rejected_by_reason == {reason: 1}
+    assert events_of(report).rejected_by_reason == {reason: 1}
     assert rejects(report) == [(2, reason)]
     assert adds_up(report)
     assert [row[Event.ITEM] for row in archived(settings)] == ["mug"]
@@ -122,10 +127,10 @@ def test_search_needs_no_item(settings: Settings, write: Write) -> None:
 
 def test_importing_twice_changes_nothing_and_real_repeats_survive(settings: Settings, write: Write) -> None:
     log = write("log.csv", HEADER + GOOD * 3 + GOOD.replace("mug", "cup"))
-    assert import_log(settings, log).events.imported == 4
+    assert events_of(import_log(settings, log)).imported == 4
     before = tree(settings.archive_dir)
     again = import_log(settings, log)
-    assert (again.events.imported, again.events.duplicates) == (0, 4)
+    assert (events_of(again).imported, events_of(again).duplicates) == (0, 4)
     assert tree(settings.archive_dir) == before
     assert sorted(row[Event.ITEM] for row in archived(settings)) == ["cup", "mug", "mug", "mug"]
 
@@ -134,11 +139,24 @@ def test_overlapping_files_give_one_archive_in_either_order(tmp_path: Path, writ
     lines = [GOOD.replace("mug", f"item{number}") for number in range(6)]
     older, newer = write("a.csv", HEADER + "".join(lines[:4])), write("b.csv", HEADER + "".join(lines[2:]))
     forth, back = Settings(home=tmp_path / "forth"), Settings(home=tmp_path / "back")
-    counts = [import_log(forth, file).events for file in (older, newer)]
+    counts = [events_of(import_log(forth, file)) for file in (older, newer)]
     assert [(count.imported, count.duplicates) for count in counts] == [(4, 0), (2, 2)]
     for file in (newer, older):
         import_log(back, file)
     assert tree(forth.archive_dir) == tree(back.archive_dir)
+
+
+def test_a_map_that_gains_a_column_makes_duplicates_only(settings: Settings, write: Write) -> None:
+    rows = "ada,mug,2025-01-02,2.50\nada,mug,2025-01-02,2.75\nbob,cup,2025-01-03,1\n"
+    log = write("log.csv", "user_id,item_id,at,cost\n" + rows)
+    before_price: dict[str, str] = {}
+    columns = "user_id: user_id, item_id: item_id, timestamp: at"
+    for more, imported in (("", 3), (", price: cost", 0)):
+        text = f"events:\n  columns: {{{columns}{more}}}\n  constants: {{event_type: purchase}}\n"
+        report = import_log(settings, log, field_map=write("map.yaml", text))
+        assert (events_of(report).imported, events_of(report).duplicates) == (imported, 3 - imported)
+        before_price = before_price or tree(settings.archive_dir)
+    assert tree(settings.archive_dir) == before_price
 
 
 def test_csv_and_parquet_of_one_log_give_equal_ids(settings: Settings, write: Write) -> None:
@@ -155,14 +173,14 @@ def test_csv_and_parquet_of_one_log_give_equal_ids(settings: Settings, write: Wr
         }
     )
     frame.to_parquet(log.with_suffix(".parquet"))
-    assert import_log(settings, log.with_suffix(".parquet")).events.duplicates == 2
+    assert events_of(import_log(settings, log.with_suffix(".parquet"))).duplicates == 2
 
 
 def test_a_repeated_event_id_is_one_event(settings: Settings, write: Write) -> None:
     text = "event_id,event_type,user_id,item_id,timestamp\n"
     rows = "e1,view,ada,mug,2025-01-03\ne1,view,ada,mug,2025-01-02\n,view,ada,mug,2025-01-02\n"
     report = import_log(settings, write("log.csv", text + rows))
-    assert (report.events.imported, report.events.duplicates) == (2, 1)
+    assert (events_of(report).imported, events_of(report).duplicates) == (2, 1)
     kept = next(row for row in archived(settings) if row[Event.ID] == "e1")
     assert kept[Event.TIMESTAMP].day == 2
 
@@ -190,8 +208,8 @@ def test_shifting_ends_the_log_now_with_order_and_gaps_kept_and_again_changes_no
     assert 0 <= time.time() - last[Event.TIMESTAMP].timestamp() < 60
     assert report.shifted_by > 0
     before = tree(settings.archive_dir)
-    assert import_log(settings, log, shift_to_now=True).events.duplicates == 2
-    assert import_log(settings, log).events.duplicates == 2
+    assert events_of(import_log(settings, log, shift_to_now=True)).duplicates == 2
+    assert events_of(import_log(settings, log)).duplicates == 2
     assert tree(settings.archive_dir) == before
 
 
@@ -229,7 +247,7 @@ NULL;2;A1;{MARCH // 1000 + 1};1;1.75;;Mug
 
 def test_a_map_renames_translates_changes_and_rejects(settings: Settings, write: Write) -> None:
     report = import_log(settings, write("shop.csv", SHOP), field_map=write("map.yaml", MAP))
-    assert report.events.rejected_by_reason == {
+    assert events_of(report).rejected_by_reason == {
         "postage": 1,
         "giveaway": 1,
         "bad quantity (not a number, or negative)": 1,
@@ -367,6 +385,109 @@ def test_the_command_prints_the_report_and_leaves_it_as_json(
     assert (report["first_event"], report["shoppers"]) == ("2025-01-02T03:04:05Z", 1)
 
 
+def test_one_unreadable_time_does_not_hide_that_numbers_need_a_unit(settings: Settings, write: Write) -> None:
+    log = write("log.csv", "u,i,t\n1,2,1735787045\n1,2,soon\n1,3,1735787046\n")
+    with pytest.raises(InputError, match="the timestamp column holds bare numbers"):
+        import_log(settings, log, field_map=write("map.yaml", RENAMED))
+
+
+def test_a_file_without_a_usable_row_is_an_error_after_the_rejects_are_written(
+    settings: Settings, write: Write
+) -> None:
+    log = write("log.csv", HEADER + GOOD.replace("view", "gaze") * 2 + GOOD.replace("ada", ""))
+    with pytest.raises(InputError) as caught:
+        import_log(settings, log)
+    (folder,) = settings.imports_dir.iterdir()
+    assert str(caught.value) == (
+        f"{log}: none of its 3 rows can be used, most often: unknown event_type; "
+        f"they are in {folder / 'rejects.parquet'}: correct the map or the export"
+    )
+    assert pq.read_table(folder / "rejects.parquet")["freshet_row"].to_pylist() == [1, 2, 3]
+    assert json.loads((folder / "report.json").read_bytes())["events"]["imported"] == 0
+
+
+def test_a_wrong_unit_is_imported_with_a_warning(settings: Settings, write: Write) -> None:
+    log = write("log.csv", "u,i,t\n1,,1\n1,2,1735787045\n1,3,1735700645\n")
+    field_map = write("map.yaml", RENAMED + "  units: {timestamp: ms}\n")
+    report = import_log(settings, log, field_map=field_map)
+    warning = "events: row 3 is of 1970-01-21T02:08:20Z: check units.timestamp in the map, unless that is so"
+    assert json.loads((report.folder / "report.json").read_bytes())["warnings"] == [warning]
+    assert re.search(f"^warning +{re.escape(warning)}$", report.to_text(), re.MULTILINE)
+    assert events_of(report).imported == 2
+
+    field_map = write("map.yaml", RENAMED + "  units: {timestamp: s}\n")
+    assert import_log(settings, log, field_map=field_map).warnings == ()
+
+
+PRICES = """u;i;t;cost;pieces
+1;2;2025-01-02;12,50;1
+1;3;2025-01-02;1.250;1
+1;4;2025-01-02;0,5;1
+1;5;2025-01-02;3;0,25
+"""
+PRICED = """delimiter: ";"
+decimal: ","
+events:
+  columns: {item_id: i, user_id: u, timestamp: t, price: cost, quantity: pieces}
+  constants: {event_type: view, value: "1.5"}
+  reject:
+    - reason: cheap
+      when: [{column: cost, below: 0.75}]
+items_from_events:
+  price: {column: cost, keep: newest}
+"""
+
+
+def test_a_decimal_comma_is_read_where_the_map_says_so(settings: Settings, write: Write) -> None:
+    report = import_log(settings, write("log.csv", PRICES), field_map=write("map.yaml", PRICED))
+    assert events_of(report).rejected_by_reason == {"bad price (not a number, or negative)": 1, "cheap": 1}
+    found = {
+        row[Event.ITEM]: (row[Event.PRICE], row[Event.QUANTITY], row[Event.VALUE])
+        for row in archived(settings)
+    }
+    assert found == {"2": (12.5, 1.0, 1.5), "5": (3.0, 0.25, 1.5)}
+    assert sorted(read_items(settings.catalog_dir)[Item.PRICE].to_pylist()) == [3.0, 12.5]
+    assert report.warnings == ()
+
+
+def test_rejected_decimal_commas_are_hinted_at(settings: Settings, write: Write) -> None:
+    field_map = write("map.yaml", PRICED.replace('decimal: ","\n', ""))
+    report = import_log(settings, write("log.csv", PRICES), field_map=field_map)
+    assert [warning.partition(":")[0] for warning in report.warnings] == ["events", "events"]
+    assert all('put decimal: "," into the map' in warning for warning in report.warnings)
+    assert {warning.split()[1] for warning in report.warnings} == {Event.PRICE, Event.QUANTITY}
+
+
+def test_parquet_numbers_need_no_decimal_mark(settings: Settings, write: Write, tmp_path: Path) -> None:
+    frame = pd.DataFrame({"u": ["1"], "i": ["2"], "t": ["2025-01-02"], "cost": [2.5], "pieces": [1.0]})
+    frame.to_parquet(tmp_path / "log.parquet")
+    import_log(settings, tmp_path / "log.parquet", field_map=write("map.yaml", PRICED))
+    assert [row[Event.PRICE] for row in archived(settings)] == [2.5]
+
+
+def test_a_catalog_comes_without_events(
+    settings: Settings, write: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FRESHET_HOME", str(settings.home))
+    items = ["--items", str(write("items.csv", "item_id,price\nmug,2.5\n"))]
+    users = ["--users", str(write("users.csv", "user_id,consent\nada,yes\n"))]
+    for files, absent in ((items, "users file"), (users, "items file")):
+        result = CliRunner().invoke(cli.app, ["import", *files])
+        assert result.exit_code == 0
+        assert re.search(r"\n  imported +1\n", result.output)
+        assert "events file" not in result.output
+        assert "shoppers" not in result.output
+        assert absent not in result.output
+    assert read_items(settings.catalog_dir)[Item.PRICE].to_pylist() == [2.5]
+    assert read_users(settings.catalog_dir)["user_id"].to_pylist() == ["ada"]
+    assert not settings.archive_dir.exists()
+
+
+def test_an_import_of_no_file_says_what_to_give(settings: Settings) -> None:
+    with pytest.raises(InputError, match="nothing to import: give a file with --events, --items or --users"):
+        import_log(settings)
+
+
 RENAMED = "events:\n  columns: {item_id: i, user_id: u, timestamp: t}\n  constants: {event_type: view}\n"
 RULE = "events:\n  reject:\n    - reason: x\n"
 
@@ -463,6 +584,6 @@ def test_whatever_stands_in_a_cell_every_row_is_accounted_for(
     rows = [good] + [[*good[:index], text, *good[index + 1 :]] for index in range(len(good))]
     pd.DataFrame(rows, columns=columns).to_csv(home / "log.csv", index=False, quoting=csv.QUOTE_ALL)
     report = import_log(Settings(home=home), home / "log.csv")
-    assert report.events.rows == len(rows)
+    assert events_of(report).rows == len(rows)
     assert adds_up(report)
-    assert len(Archive(home / "archive")) == report.events.imported
+    assert len(Archive(home / "archive")) == events_of(report).imported

@@ -10,6 +10,7 @@ from feature_repo.archive import Archive
 from feature_repo.catalog import read_items
 from feature_repo.schema import Event, Item
 from feature_repo.settings import Settings
+from tests.training.test_import_log import events_of, tree
 from training.imports.import_log import import_log
 from training.imports.quality_report import QualityReport
 
@@ -28,12 +29,14 @@ def test_every_line_of_online_retail_is_accounted_for_and_a_second_import_is_all
     settings: Settings,
 ) -> None:
     log = "online_retail/transactions_train.parquet"
-    first = import_shop(settings, log).events
+    first = events_of(import_shop(settings, log))
     assert (first.rows, first.imported, first.duplicates) == (459_243, 454_358, 0)
     assert first.imported + first.rejected == first.rows
     assert first.rejected_by_reason["postage or carriage"] == 1854
-    second = import_shop(settings, log).events
+    archive = tree(settings.archive_dir)
+    second = events_of(import_shop(settings, log))
     assert (second.imported, second.duplicates, second.rejected) == (0, first.imported, first.rejected)
+    assert tree(settings.archive_dir) == archive
 
     events = (
         Archive(settings.archive_dir)
@@ -52,13 +55,13 @@ def test_every_line_of_online_retail_is_accounted_for_and_a_second_import_is_all
 
 def test_retailrocket_carts_become_add_to_cart(settings: Settings) -> None:
     report = import_shop(settings, "retailrocket_mb/events_train.parquet")
-    assert (report.events.rows, report.events.imported) == (87_642, 87_642)
+    assert (events_of(report).rows, events_of(report).imported) == (87_642, 87_642)
     assert report.event_types == {"view": 67_747, "add_to_cart": 11_265, "purchase": 8_630}
 
 
 def test_bol_sessions_become_visitors(settings: Settings) -> None:
     report = import_shop(settings, "bol_clicks/events_train.parquet")
-    assert (report.events.imported, report.shoppers) == (102_878, 21_531)
+    assert (events_of(report).imported, report.shoppers) == (102_878, 21_531)
     events = Archive(settings.archive_dir).read(columns=[Event.USER, Event.VISITOR, Event.SESSION])
     assert events[Event.USER].null_count == events.num_rows
     assert events[Event.VISITOR] == events[Event.SESSION]

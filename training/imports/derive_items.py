@@ -7,7 +7,7 @@ from feature_repo.errors import InputError
 from feature_repo.schema import ITEM_SCHEMA, Event, Item
 from training.imports.field_map import DerivedColumn, DerivedName
 from training.imports.map_rows import MappedTable
-from training.imports.parse_text import parse
+from training.imports.parse_text import holds_numbers, parse, with_decimal_point
 
 
 def derive_items(events: MappedTable, columns: dict[DerivedName, DerivedColumn]) -> pa.Table:
@@ -26,7 +26,10 @@ def derive_items(events: MappedTable, columns: dict[DerivedName, DerivedColumn])
                 f"the file has {', '.join(events.text.column_names)}: correct the map"
             )
         text = events.text[derived.column].filter(accepted).combine_chunks()
-        values, unusable, _ = parse(ITEM_SCHEMA.field(name), text, unit=None)
+        field = ITEM_SCHEMA.field(name)
+        if holds_numbers(field):
+            text = with_decimal_point(text, events.notation.decimal)
+        values, unusable, _ = parse(field, text, unit=None)
         usable = rows.assign(value=values.to_pandas()).loc[~unusable].dropna(subset=[Event.ITEM, "value"])
         if derived.keep == "newest":
             ranked = usable.sort_values([Event.TIMESTAMP, "value"], ascending=[False, True])

@@ -13,14 +13,16 @@ from feature_repo.schema import Event
 _HASH_KEYS: Final = ("freshet.id.high.", "freshet.id.low..")
 """Two keys (16 bytes each) of a 64-bit SipHash make 128 bits."""
 _ID_BYTES: Final = 32
-_NOT_HASHED: Final = frozenset({Event.ID, Event.ARRIVAL})
+_IDENTITY: Final = (Event.TYPE, Event.USER, Event.VISITOR, Event.ITEM, Event.TIMESTAMP, Event.QUERY)
+"""Who did what when. What else a row tells, such as a price, may be mapped better later: it is still that event."""
 
 
 def row_ids(events: pa.Table) -> pa.Array:
-    """One id per row, 32 hexadecimal digits: a hash of its content and of how many equal rows came before it.
+    """One id per row, 32 hexadecimal digits: a hash of who did what when and of how many such rows came before it.
 
-    ``events`` has columns of EVENT_SCHEMA. So importing a file again gives the ids that it had, and a
-    shopper who did the same thing twice keeps both events. A missing column does not count.
+    ``events`` has columns of EVENT_SCHEMA. So importing a file again gives the ids that it had, also with
+    further columns mapped, and a shopper who did the same thing twice keeps both events. A missing column
+    does not count.
     """
     content = [_hash_rows(events, key) for key in _HASH_KEYS]
     occurrence = pd.DataFrame({"high": content[0], "low": content[1]}).groupby(["high", "low"]).cumcount()
@@ -35,10 +37,10 @@ def row_ids(events: pa.Table) -> pa.Array:
 
 
 def _hash_rows(events: pa.Table, key: str) -> npt.NDArray[np.uint64]:
-    """Sum of the hashes of each row's cells, each hashed together with its column's name."""
+    """Sum of the hashes of each row's identifying cells, each hashed together with its column's name."""
     total = np.zeros(events.num_rows, np.uint64)
-    for name in events.column_names:
-        if name in _NOT_HASHED or events[name].null_count == events.num_rows:
+    for name in _IDENTITY:
+        if name not in events.column_names or events[name].null_count == events.num_rows:
             continue
         kind = events[name].type
         cells = events[name].cast(pa.int64()) if pa.types.is_timestamp(kind) else events[name]

@@ -139,6 +139,7 @@ class FieldMap(_Strict):
 
     delimiter: str = Field(",", min_length=1, max_length=1)
     encoding: str = "utf-8"
+    decimal: Literal[".", ","] = "."
     missing: list[str] = []
     events: EventsMap | None = None
     items: TableMap | None = None

@@ -3,6 +3,7 @@
 import hashlib
 import time
 from pathlib import Path
+from typing import Final
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -11,42 +12,56 @@ from feature_repo.archive import Archive
 from feature_repo.catalog import upsert_items, upsert_users
 from feature_repo.distinct_events import distinct
 from feature_repo.durable_file import replace_file, to_parquet
-from feature_repo.schema import EVENT_SCHEMA, SECOND, Event, Item, User
+from feature_repo.errors import InputError
+from feature_repo.schema import DAY, EVENT_SCHEMA, ITEM_SCHEMA, SECOND, Event, Item, User
 from feature_repo.settings import Settings
 from training.imports.event_ids import row_ids
 from training.imports.field_map import FieldMap, load_field_map
-from training.imports.quality_report import QualityReport
+from training.imports.quality_report import QualityReport, iso
 from training.imports.shop_files import ShopFile, items_of_events, read_events, read_items, read_users
+
+_FIRST_PLAUSIBLE: Final = 10_957 * DAY
+"""Start of the year 2000: events before it are more often counted in a wrong unit than that old."""
 
 
 def import_log(  # noqa: PLR0913  one argument for each option of the command
     settings: Settings,
-    events: Path,
+    events: Path | None = None,
     *,
     items: Path | None = None,
     users: Path | None = None,
     field_map: Path | None = None,
     shift_to_now: bool = False,
 ) -> QualityReport:
-    """Import a CSV or Parquet file of events, and of items and users if given; doing it again changes nothing.
+    """Import CSV or Parquet files of events, items and users, at least one; doing it again changes nothing.
 
     ``shift_to_now`` adds one offset to every event's time, so that a log which has ended ends now. Raises
-    InputError, before anything is written, when a file or the map cannot be used.
+    InputError, before anything is written, when a file or the map cannot be used; and after the report and
+    the rejected rows are written, when a file has no usable row.
     """
+    given = [path for path in (events, items, users) if path is not None]
+    if not given:
+        raise InputError("nothing to import: give a file with --events, --items or --users")
     fields = FieldMap() if field_map is None else load_field_map(field_map)
     now = time.time_ns() // 1000
-    event_file = read_events(events, fields, latest=now + int(settings.event_max_ahead_seconds * SECOND))
+    event_file = (
+        read_events(events, fields, latest=now + int(settings.event_max_ahead_seconds * SECOND))
+        if events
+        else None
+    )
     item_file = read_items(items, fields) if items else None
     user_file = read_users(users, fields) if users else None
-    derived_items = items_of_events(event_file, fields)
+    files = {
+        name: file
+        for name, file in (("rejects", event_file), ("item_rejects", item_file), ("user_rejects", user_file))
+        if file is not None
+    }
+    derived_items = items_of_events(event_file, fields) if event_file else ITEM_SCHEMA.empty_table()
 
-    accepted = _with_event_ids(event_file.mapped.accepted())
+    accepted = _with_event_ids(event_file.mapped.accepted()) if event_file else EVENT_SCHEMA.empty_table()
     first, last = _first_and_last(accepted)
     offset = now - last if shift_to_now and last is not None and last < now else 0
-    archive = Archive(settings.archive_dir)
-    fresh = _unknown_to(archive, distinct(_moved(accepted, offset)))
-    archive.append(fresh)
-    archive.compact()
+    imported = _add_to(Archive(settings.archive_dir), _moved(accepted, offset)) if event_file else 0
 
     # A catalog file says more than what the events tell, so it comes last.
     if derived_items.num_rows:
@@ -57,7 +72,7 @@ def import_log(  # noqa: PLR0913  one argument for each option of the command
         upsert_users(settings.catalog_dir, user_file.mapped.accepted())
 
     report = QualityReport(
-        events=event_file.counts(fresh.num_rows),
+        events=event_file.counts(imported) if event_file else None,
         items=item_file.counts(_distinct_values(item_file.mapped.accepted()[Item.ID])) if item_file else None,
         users=user_file.counts(_distinct_values(user_file.mapped.accepted()[User.ID])) if user_file else None,
         items_from_events=derived_items.num_rows,
@@ -67,9 +82,14 @@ def import_log(  # noqa: PLR0913  one argument for each option of the command
         shoppers=_distinct_values(_shoppers(accepted)),
         distinct_items=_distinct_values(accepted[Event.ITEM]),
         event_types=_counts(accepted[Event.TYPE]),
-        folder=settings.imports_dir / f"{events.stem}-{_content_hash(events)}",
+        warnings=(
+            *(_too_early(event_file) if event_file else ()),
+            *(hint for file in files.values() for hint in file.mapped.hints),
+        ),
+        folder=settings.imports_dir / f"{given[0].stem}-{_content_hash(given[0])}",
     )
-    _write_report(report, {"rejects": event_file, "item_rejects": item_file, "user_rejects": user_file})
+    _write_report(report, files)
+    _require_usable_rows(report, files)
     return report
 
 
@@ -91,15 +111,30 @@ def _moved(events: pa.Table, offset: int) -> pa.Table:
     return events.cast(EVENT_SCHEMA)
 
 
-def _unknown_to(archive: Archive, events: pa.Table) -> pa.Table:
-    return events.filter(
-        pc.invert(pc.is_in(events[Event.ID], value_set=archive.event_ids().combine_chunks()))
-    )
+def _add_to(archive: Archive, events: pa.Table) -> int:
+    """Append the events that the archive lacks; how many they are."""
+    events = distinct(events)
+    known = pc.is_in(events[Event.ID], value_set=archive.event_ids().combine_chunks())
+    fresh = events.filter(pc.invert(known))
+    archive.append(fresh)
+    archive.compact()
+    return int(fresh.num_rows)
 
 
 def _first_and_last(events: pa.Table) -> tuple[int | None, int | None]:
     range_ = pc.min_max(events[Event.TIMESTAMP].cast(pa.int64())).as_py()
     return range_["min"], range_["max"]
+
+
+def _too_early(events: ShopFile) -> list[str]:
+    """A warning when the first accepted event is older than it can well be."""
+    times = events.mapped.rows[Event.TIMESTAMP].cast(pa.int64())
+    accepted = pc.if_else(pa.array(events.mapped.verdicts.accepted), times, None)
+    first = pc.min(accepted).as_py()
+    if first is None or first >= _FIRST_PLAUSIBLE:
+        return []
+    row = pc.index(accepted, first).as_py() + 1
+    return [f"events: row {row:,} is of {iso(first)}: check units.timestamp in the map, unless that is so"]
 
 
 def _shoppers(events: pa.Table) -> pa.ChunkedArray:
@@ -125,9 +160,19 @@ def _content_hash(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()[:12]
 
 
-def _write_report(report: QualityReport, files: dict[str, ShopFile | None]) -> None:
+def _write_report(report: QualityReport, files: dict[str, ShopFile]) -> None:
     for name, file in files.items():
-        if file is not None:
-            rejects = file.mapped.verdicts.rejects(file.mapped.text)
-            replace_file(report.folder / f"{name}.parquet", to_parquet(rejects))
+        rejects = file.mapped.verdicts.rejects(file.mapped.text)
+        replace_file(report.folder / f"{name}.parquet", to_parquet(rejects))
     replace_file(report.folder / "report.json", report.to_json())
+
+
+def _require_usable_rows(report: QualityReport, files: dict[str, ShopFile]) -> None:
+    for name, file in files.items():
+        verdicts = file.mapped.verdicts
+        if not verdicts.accepted.any():
+            reason = next(iter(verdicts.counts()))
+            raise InputError(
+                f"{file.path}: none of its {file.mapped.text.num_rows:,} rows can be used, most often: {reason}; "
+                f"they are in {report.folder / name}.parquet: correct the map or the export"
+            )

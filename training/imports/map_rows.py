@@ -12,7 +12,16 @@ import pyarrow.compute as pc
 from feature_repo.errors import InputError
 from feature_repo.schema import CATEGORY_SEPARATOR, User
 from training.imports.field_map import Condition, TableMap
-from training.imports.parse_text import Mask, as_mask, looks_numeric, parse, parse_number
+from training.imports.parse_text import (
+    Mask,
+    as_mask,
+    holds_numbers,
+    looks_like_decimal_commas,
+    looks_numeric,
+    parse,
+    parse_number,
+    with_decimal_point,
+)
 
 _ACCEPTED: Final = -1
 _PROPERTIES: Final = User.PROPERTIES
@@ -53,12 +62,22 @@ class Verdicts:
 
 
 @dataclass(frozen=True)
+class Notation:
+    """How a file writes its cells."""
+
+    missing: list[str]  # texts that stand for no value, beside the empty one
+    decimal: str
+
+
+@dataclass(frozen=True)
 class MappedTable:
     """What a map made of a file."""
 
     text: pa.Table  # the file, all columns as text
     rows: pa.Table  # a row of the schema for each row of the file; rejected ones hold what could be read
     verdicts: Verdicts
+    notation: Notation
+    hints: tuple[str, ...]  # what in the map may be wrong, to judge by the cells
 
     def accepted(self) -> pa.Table:
         """Rows of the schema that no verdict speaks against."""
@@ -66,9 +85,9 @@ class MappedTable:
 
 
 def map_table(
-    text: pa.Table, table_map: TableMap, schema: pa.Schema, *, section: str, missing: list[str]
+    text: pa.Table, table_map: TableMap, schema: pa.Schema, *, section: str, notation: Notation
 ) -> MappedTable:
-    """Apply a section of the map to a file, in which the texts ``missing`` stand for no value.
+    """Apply a section of the map to a file.
 
     Raises InputError when the file lacks a column that the map names, or holds bare numbers as times and the
     map gives no unit.
@@ -80,12 +99,13 @@ def map_table(
                 f"no column {column!r}, which {section}.{key} names; the file has {', '.join(text.column_names)}: "
                 "correct the map, or export the column"
             )
-    cells = {name: _cleaned(text[name], missing) for name in used}
+    cells = {name: _cleaned(text[name], notation.missing) for name in used}
     verdicts = Verdicts(text.num_rows)
     for reject in table_map.reject:
-        verdicts.reject(_where(cells, reject.when), reject.reason)
-    mapped = _rename_and_change(cells, table_map, text.num_rows)
-    columns = []
+        verdicts.reject(_where(cells, reject.when, notation.decimal), reject.reason)
+    numeric = frozenset(field.name for field in schema if holds_numbers(field))
+    mapped = _rename_and_change(cells, table_map, text.num_rows, numeric, notation.decimal)
+    columns, hints = [], []
     for field in schema:
         if field.name not in mapped:
             columns.append(pa.nulls(text.num_rows, field.type))
@@ -98,9 +118,14 @@ def map_table(
             )
         values, unusable, reason = parse(field, mapped[field.name], unit)
         verdicts.reject(unusable, reason)
+        if field.name in numeric and looks_like_decimal_commas(mapped[field.name].filter(unusable)):
+            hints.append(
+                f"{section}: {field.name} has cells such as 12,50: if the comma is their decimal mark, put "
+                'decimal: "," into the map of a CSV file, or export numbers as Parquet'
+            )
         columns.append(values)
     nullable = pa.schema([field.with_nullable(nullable=True) for field in schema])
-    return MappedTable(text, pa.table(columns, schema=nullable), verdicts)
+    return MappedTable(text, pa.table(columns, schema=nullable), verdicts, notation, tuple(hints))
 
 
 def _cleaned(column: pa.ChunkedArray, missing: list[str]) -> pa.Array:
@@ -110,9 +135,13 @@ def _cleaned(column: pa.ChunkedArray, missing: list[str]) -> pa.Array:
     return pc.if_else(absent, None, trimmed)
 
 
-def _rename_and_change(cells: dict[str, pa.Array], table_map: TableMap, rows: int) -> dict[str, pa.Array]:
-    """Text of each of Freshet's columns that the map fills."""
+def _rename_and_change(
+    cells: dict[str, pa.Array], table_map: TableMap, rows: int, numeric: frozenset[str], decimal: str
+) -> dict[str, pa.Array]:
+    """Text of each of Freshet's columns that the map fills; the ``numeric`` ones with a decimal point."""
     mapped = {name: _compose(cells, source) for name, source in table_map.columns.items()}
+    for name in numeric.intersection(mapped):
+        mapped[name] = with_decimal_point(mapped[name], decimal)
     mapped |= {name: pa.repeat(value, rows) for name, value in table_map.constants.items()}
     for name, translation in table_map.translations().items():
         mapped[name] = _translate(mapped[name], translation)
@@ -121,7 +150,7 @@ def _rename_and_change(cells: dict[str, pa.Array], table_map: TableMap, rows: in
     if table_map.properties:
         mapped[_PROPERTIES] = _as_json(cells, table_map.properties)
     for change in table_map.change:
-        affected = pa.array(_where(cells, change.when))
+        affected = pa.array(_where(cells, change.when, decimal))
         for name, value in change.set_.items():
             mapped[name] = pc.if_else(affected, value, mapped.get(name, pa.nulls(rows, pa.string())))
         for name in change.absolute:
@@ -166,12 +195,14 @@ def _dump(value: str) -> str:
     return orjson.dumps(value).decode()
 
 
-def _where(cells: dict[str, pa.Array], conditions: list[Condition]) -> Mask:
+def _where(cells: dict[str, pa.Array], conditions: list[Condition], decimal: str) -> Mask:
     """Rows for which every condition holds; one on a missing cell does not, but for ``missing``."""
-    return reduce(np.logical_and, (_holds(cells[condition.column], condition) for condition in conditions))
+    return reduce(
+        np.logical_and, (_holds(cells[condition.column], condition, decimal) for condition in conditions)
+    )
 
 
-def _holds(cell: pa.Array, condition: Condition) -> Mask:
+def _holds(cell: pa.Array, condition: Condition, decimal: str) -> Mask:
     if condition.equals is not None:
         flags = pc.equal(cell, condition.equals)
     elif condition.in_ is not None:
@@ -183,7 +214,7 @@ def _holds(cell: pa.Array, condition: Condition) -> Mask:
     elif condition.missing is not None:
         flags = pc.equal(pc.is_null(cell), condition.missing)
     else:
-        numbers, _ = parse_number(cell)
+        numbers, _ = parse_number(with_decimal_point(cell, decimal))
         if condition.below is not None:
             flags = pc.less(numbers, condition.below)
         else:

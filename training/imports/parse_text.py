@@ -30,6 +30,8 @@ Parsed = tuple[pa.Array, Mask]
 
 _UNITS: Final = {"s": SECOND, "ms": SECOND // 1000, "us": 1}
 _NUMBER: Final = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$"
+_DECIMAL_COMMA: Final = r"^[+-]?\d+,\d{1,2}$"
+"""Three digits after the comma would rather be thousands."""
 _LAST_TIME: Final = 2_932_897 * DAY
 """Start of the year 10000, where dates stop having names."""
 _TRUE: Final = pa.array(["true", "1", "yes"])
@@ -45,6 +47,22 @@ def parse(field: pa.Field, text: pa.Array, unit: str | None) -> tuple[pa.Array, 
         read, reason = _PARSERS.get(field.name, (_parse_text, "unusable"))
         values, bad = read(text)
     return values.cast(field.type), bad, f"bad {field.name} ({reason})"
+
+
+def holds_numbers(field: pa.Field) -> bool:
+    """Whether a schema's field is a number, which a file may write with a decimal comma."""
+    return bool(pa.types.is_floating(field.type) or pa.types.is_integer(field.type))
+
+
+def with_decimal_point(text: pa.Array, decimal: str) -> pa.Array:
+    """Numbers whose decimal mark is ``decimal``, with a point.
+
+    Where the mark is a comma, a point separates thousands or is a mistake: 1.250 is left unreadable, not
+    taken for one and a quarter.
+    """
+    if decimal == ".":
+        return text
+    return pc.replace_substring(pc.replace_substring(text, ".", "'"), decimal, ".")
 
 
 def parse_id(text: pa.Array) -> Parsed:
@@ -79,14 +97,24 @@ def parse_time(text: pa.Array, unit: str | None) -> Parsed:
 
 
 def looks_numeric(text: pa.Array) -> bool:
-    """Whether every value that is there is a number."""
-    return bool(pc.all(pc.match_substring_regex(text, _NUMBER)).as_py())
+    """Whether most values that are there are numbers."""
+    return _mostly(text, _NUMBER)
+
+
+def looks_like_decimal_commas(text: pa.Array) -> bool:
+    """Whether most values that are there are numbers such as 12,50."""
+    return _mostly(text, _DECIMAL_COMMA)
 
 
 def as_mask(flags: pa.Array) -> Mask:
     """Boolean numpy mask of Arrow flags; a missing flag is false."""
     mask: Mask = pc.fill_null(flags, fill_value=False).to_numpy(zero_copy_only=False)
     return mask
+
+
+def _mostly(text: pa.Array, pattern: str) -> bool:
+    matching = as_mask(pc.match_substring_regex(text, pattern)).sum()
+    return bool(2 * matching > len(text) - text.null_count)
 
 
 def _parse_bool(text: pa.Array) -> Parsed:

@@ -30,7 +30,7 @@ class TableCounts:
 class QualityReport:
     """What an import did. Times are the file's own, in microseconds since 1970, UTC."""
 
-    events: TableCounts
+    events: TableCounts | None
     items: TableCounts | None
     users: TableCounts | None
     items_from_events: int
@@ -40,26 +40,29 @@ class QualityReport:
     shoppers: int
     distinct_items: int
     event_types: dict[str, int]
+    warnings: tuple[str, ...]  # what was imported, but looks as if the map were wrong
     folder: Path  # where report.json and the rejected rows are
 
     def to_json(self) -> bytes:
         """Indented JSON with every figure of the report, times as ISO text."""
         content = asdict(self) | {
             "folder": str(self.folder),
-            "first_event": _iso(self.first_event),
-            "last_event": _iso(self.last_event),
+            "first_event": iso(self.first_event),
+            "last_event": iso(self.last_event),
         }
         return orjson.dumps(content, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
 
     def to_text(self) -> str:
         """Short table for a person."""
-        lines = _count_lines("events", self.events)
-        lines += [("  " + name, f"{count:,}") for name, count in self.event_types.items()]
-        lines += [("shoppers", f"{self.shoppers:,}"), ("items", f"{self.distinct_items:,}")]
+        lines = []
+        if self.events is not None:
+            lines += _count_lines("events", self.events)
+            lines += [("  " + name, f"{count:,}") for name, count in self.event_types.items()]
+            lines += [("shoppers", f"{self.shoppers:,}"), ("items", f"{self.distinct_items:,}")]
         if self.first_event is not None and self.last_event is not None:
             lines += [
-                ("first event", _iso(self.first_event) or ""),
-                ("last event", _iso(self.last_event) or ""),
+                ("first event", iso(self.first_event) or ""),
+                ("last event", iso(self.last_event) or ""),
             ]
         if self.shifted_by:
             lines.append(("moved later by", f"{self.shifted_by / SECOND / 86_400:,.1f} days"))
@@ -68,6 +71,7 @@ class QualityReport:
         for section, counts in (("items", self.items), ("users", self.users)):
             if counts is not None:
                 lines += _count_lines(section, counts)
+        lines += [("warning", warning) for warning in self.warnings]
         lines.append(("report and rejected rows", str(self.folder)))
         width = max(len(label) for label, _ in lines)
         return "\n".join(f"{label:<{width}}  {value}" for label, value in lines)
@@ -87,5 +91,6 @@ def _count_lines(section: str, counts: TableCounts) -> list[tuple[str, str]]:
     return lines
 
 
-def _iso(microseconds: int | None) -> str | None:
+def iso(microseconds: int | None) -> str | None:
+    """ISO text, to the second, of microseconds since 1970, UTC."""
     return None if microseconds is None else f"{np.datetime64(microseconds, 'us').astype('datetime64[s]')}Z"

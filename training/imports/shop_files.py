@@ -22,10 +22,10 @@ from feature_repo.schema import (
 )
 from training.imports.derive_items import derive_items
 from training.imports.field_map import EventsMap, FieldMap, TableMap, own_columns
-from training.imports.map_rows import MappedTable, Verdicts, map_table
+from training.imports.map_rows import MappedTable, Notation, Verdicts, map_table
 from training.imports.parse_text import as_mask
 from training.imports.quality_report import TableCounts
-from training.imports.tabular_file import read_text_table
+from training.imports.tabular_file import is_csv, read_text_table
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ def read_events(path: Path, fields: FieldMap, latest: int) -> ShopFile:
     for one_of in ((Event.TIMESTAMP,), (Event.TYPE,), (Event.USER, Event.VISITOR), (Event.ITEM,)):
         _require(path, text, filled, one_of)
     with _naming(path):
-        mapped = map_table(text, table_map, EVENT_SCHEMA, section="events", missing=fields.missing)
+        mapped = map_table(text, table_map, EVENT_SCHEMA, section="events", notation=_notation(path, fields))
     _judge_events(mapped.rows, mapped.verdicts, latest)
     used = {*table_map.source_columns(), *(derived.column for derived in fields.items_from_events.values())}
     return ShopFile(path, mapped, frozenset(used))
@@ -92,9 +92,14 @@ def _read_entities(path: Path, fields: FieldMap, section: Literal["items", "user
     table_map = table_map or own_columns(TableMap, text.column_names, schema)
     _require(path, text, {*table_map.columns, *table_map.constants}, (key,))
     with _naming(path):
-        mapped = map_table(text, table_map, schema, section=section, missing=fields.missing)
+        mapped = map_table(text, table_map, schema, section=section, notation=_notation(path, fields))
     mapped.verdicts.reject(as_mask(pc.is_null(mapped.rows[key])), f"missing {key}")
     return ShopFile(path, mapped, frozenset(table_map.source_columns()))
+
+
+def _notation(path: Path, fields: FieldMap) -> Notation:
+    """That of the map; Parquet has numbers, which come as text with a decimal point."""
+    return Notation(fields.missing, fields.decimal if is_csv(path) else ".")
 
 
 @contextmanager

@@ -27,7 +27,7 @@ def read_text_table(path: Path, *, delimiter: str, encoding: str) -> pa.Table:
         raise InputError(f"{path} is not a file: check the path")
     if not path.stat().st_size:
         raise InputError(f"{path} is empty: export it again")
-    if path.suffix.lower() == ".csv":
+    if is_csv(path):
         table = _read_csv(path, delimiter, encoding)
     elif path.suffix.lower() in {".parquet", ".pq"}:
         table = _read_parquet(path)
@@ -39,6 +39,11 @@ def read_text_table(path: Path, *, delimiter: str, encoding: str) -> pa.Table:
     if not table.num_rows:
         raise InputError(f"{path} has a header but no rows: export it again")
     return table.combine_chunks()
+
+
+def is_csv(path: Path) -> bool:
+    """Whether the file's name ends in .csv."""
+    return path.suffix.lower() == ".csv"
 
 
 def _read_csv(path: Path, delimiter: str, encoding: str) -> pa.Table:
