@@ -157,7 +157,8 @@ def test_everything_is_written_under_the_home(
     monkeypatch.chdir(elsewhere)
     train(settings, FAST)
     assert list(elsewhere.iterdir()) == []
-    assert {path.name for path in settings.home.iterdir()} == {"archive", "catalog", "models", "runs"}
+    kept = {"archive", "catalog", "models", "runs", pipeline.LOCK}
+    assert {path.name for path in settings.home.iterdir()} == kept
     assert not list(settings.runs_dir.rglob("*.pt"))
     assert list(settings.runs_dir.rglob("events.out.tfevents.*"))
 
