@@ -100,7 +100,7 @@ class Replayer:
         as_of = (request[Served.AS_OF] - EPOCH) // timedelta(microseconds=1)
         window = self.window(key, as_of)
         state = ShopperState(window, bundle.user_row(key, window), as_of)
-        query = Query(shopper=state, k=1, excluded=window.interactions().items[-1:])
+        query = Query(shopper=state, k=1, excluded=window.newest_item())
         candidates = self.recommender.filter(self.recommender.retrieve(query), query)
         order = np.argsort(bundle.item_ids[candidates.items])
         items = bundle.item_ids[candidates.items][order].tolist()
