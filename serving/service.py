@@ -1,5 +1,6 @@
 """What the API does, free of HTTP: take events, recommend, look up an item."""
 
+import logging
 import time
 from collections.abc import Sequence
 from typing import Final
@@ -7,6 +8,7 @@ from uuid import uuid4
 
 import orjson
 
+from feature_repo.errors import LogUnavailableError
 from feature_repo.event_log import EventLog
 from feature_repo.ranking_features import SOURCES
 from feature_repo.schema import SECOND, Item, shopper_key
@@ -33,6 +35,8 @@ from serving.schemas import (
 from serving.served_log import ServedLog
 from serving.served_slate import ServedItems, ServedSlate, is_among
 
+logger = logging.getLogger(__name__)
+
 FILL: Final = retrieval.popular.__name__
 """Where items come from that lengthen a slate whose candidates ran out."""
 
@@ -48,6 +52,7 @@ class Service:
         self.served_log = ServedLog(
             settings.served_dir, settings.served_log_queue, settings.served_log_flush_seconds, self.metrics
         )
+        self._log_is_away = False
 
     async def append(self, received: Sequence[ReceivedEvent]) -> EventResults:
         """Log events; when this returns they are in the log and in their shoppers' windows.
@@ -55,7 +60,12 @@ class Service:
         Raises RefusedEventsError, and logs none, when any event breaks a rule; LogUnavailableError.
         """
         events = to_log(received, _now(), self.settings)
-        verdicts = await self.log.append(events)
+        try:
+            verdicts = await self.log.append(events)
+        except LogUnavailableError:
+            self._note_log(away=True)
+            raise
+        self._note_log(away=False)
         self.metrics.count_events(events, verdicts)
         return EventResults(
             events=[
@@ -73,6 +83,8 @@ class Service:
             shopper, degraded = await hydrate(
                 self.log, request.user_id, request.visitor_id, self.settings.redis_timeout_seconds
             )
+            if request.user_id or request.visitor_id:  # else the log was not asked
+                self._note_log(away=bool(degraded))
             question = Question(
                 events=shopper.window,
                 shopper_key=_key(shopper.user_id, request.visitor_id),
@@ -129,6 +141,14 @@ class Service:
             model_version=self.model.version,
             event_log="available" if available else "unavailable",
         )
+
+    def _note_log(self, *, away: bool) -> None:
+        """Say once that the event log went away, and once that it came back."""
+        if away != self._log_is_away:
+            self._log_is_away = away
+            logger.warning(
+                "the event log %s", "is away: events get 503, slates do without" if away else "is back"
+            )
 
 
 def _now() -> int:

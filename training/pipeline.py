@@ -114,7 +114,8 @@ def _train(run: "_Run", force: str | None) -> Outcome:
         judged = run.bundle(run.split.test, tower, ranker)
     with _step("evaluation"):
         scores, verdict = run.judge(judged)
-        logger.info("scores of this model and others on the same requests:\n%s", to_text(scores))
+        if not verdict.passed and not force:
+            logger.warning("the gate will refuse this model:\n%s", to_text(scores))
     best_baseline = max(baselines(judged), key=lambda name: scores[name].ndcg_at_10.mean)
     if scores[best_baseline].ndcg_at_10.mean > scores[RANKED].ndcg_at_10.mean:
         logger.warning("%s alone scores higher on this log: it may be too small to learn from", best_baseline)

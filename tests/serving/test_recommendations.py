@@ -108,6 +108,21 @@ async def test_without_the_log_the_answer_comes_from_the_bundle(api: Api, shop_l
     assert item_ids(reply)[0] == "teapot"
 
 
+async def test_that_the_log_is_away_is_said_once_and_once_that_it_is_back(
+    api: Api, shop_log: BreakableLog, caplog: pytest.LogCaptureFixture
+) -> None:
+    for away in (True, False):
+        shop_log.away = away
+        for _ in range(3):
+            await api.recommend(visitor_id="vera")
+            await api.recommend()
+    said = [record.getMessage() for record in caplog.records if "event log" in record.getMessage()]
+    assert said == [
+        "the event log is away: events get 503, slates do without",
+        "the event log is back",
+    ]
+
+
 async def test_a_log_that_hangs_is_not_waited_for(api_settings: Settings) -> None:
     class HangingLog(BreakableLog):
         async def shopper(self, user_id: str | None, visitor_id: str | None) -> Shopper:
