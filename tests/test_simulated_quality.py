@@ -14,8 +14,9 @@ from feature_repo.schema import DAY, Event
 from feature_repo.settings import Settings
 from serving.bundle import Bundle, read_bundle
 from serving.recommender import Recommender
+from training.dataset import read_shop
 from training.evaluation import Scores, baselines, evaluate, ranked_slates, score_ranks
-from training.pipeline import TrainingConfig, read_shop, train
+from training.pipeline import TrainingConfig, train
 from training.publish import evaluation_dir
 from training.replay import Replay, replay
 from training.simulation.oracle import Truth

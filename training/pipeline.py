@@ -4,10 +4,7 @@ Time is cut in three. Retrieval models of the oldest part make the rows that the
 to the newest part, they are evaluated on it together with the ranker; refitted on everything, they go live.
 """
 
-import hashlib
 import logging
-import shutil
-import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,20 +17,18 @@ import lightgbm
 import numpy as np
 from filelock import FileLock, Timeout
 
-from feature_repo.archive import Archive
-from feature_repo.catalog import read_items
-from feature_repo.encoded_log import EncodedLog, encode_log
 from feature_repo.errors import InputError
-from feature_repo.ranking_features import RANKING_COLUMNS, RANKING_HASH
-from feature_repo.schema import DAY, Event
+from feature_repo.schema import DAY
 from feature_repo.settings import Settings
 from feature_repo.user_tower import UserTower
-from serving.bundle import Bundle, Manifest, write_bundle
+from serving.bundle import Bundle, write_bundle
 from serving.recommender import Recommender
-from training.assemble import Shop, describe_shop, fit
+from training.assemble import fit
+from training.dataset import fingerprint, read_shop, split_by_time
 from training.embedding_model import EmbeddingConfig
 from training.embeddings import fit_embeddings, refit_embeddings
 from training.evaluation import Scores, baselines, evaluate, ranked_slates, to_text
+from training.manifest import new_manifest
 from training.publish import (
     GATE,
     Verdict,
@@ -52,17 +47,6 @@ RANKED: Final = "ranked"
 LOCK: Final = ".training.lock"
 SCORES: Final = "scores"
 """Key of the evaluation in a manifest's metrics."""
-COLUMNS: Final = [
-    Event.ID,
-    Event.TYPE,
-    Event.USER,
-    Event.VISITOR,
-    Event.ITEM,
-    Event.TIMESTAMP,
-    Event.PRICE,
-    Event.VALUE,
-]
-
 logger = logging.getLogger(__name__)
 
 
@@ -84,15 +68,6 @@ class Outcome:
     version: str
     scores: dict[str, Scores]
     verdict: Verdict
-
-
-@dataclass(frozen=True)
-class Split:
-    """The three parts of time, in microseconds: before ``ranker``, before ``test``, before ``end``."""
-
-    ranker: int
-    test: int
-    end: int
 
 
 def train(settings: Settings, config: TrainingConfig, force: str | None = None) -> Outcome:
@@ -158,8 +133,8 @@ class _Run:
                 f"{settings.archive_dir} holds {len(active)} interactions with items, training needs "
                 f"{MIN_INTERACTIONS}: bring in a log with `freshet import`, or try `freshet simulate`"
             )
-        self.split = split_by_time(active, config)
-        self.fingerprint = _fingerprint(self.log, config)
+        self.split = split_by_time(active, ranker_share=config.ranker_share, test_share=config.test_share)
+        self.fingerprint = fingerprint(self.log, config)
 
     def fit_first_tower(self) -> UserTower:
         """The tower of the oldest part."""
@@ -232,54 +207,6 @@ class _Run:
             / self.fingerprint
             / datetime.fromtimestamp(until / 1e6, UTC).strftime("%Y%m%dT%H%M%S")
         )
-
-
-def read_shop(settings: Settings) -> tuple[Shop, EncodedLog]:
-    """The archive, each event once, encoded; and the shop's items."""
-    archive = Archive(settings.archive_dir)
-    archive.compact()
-    events = archive.read(columns=COLUMNS)
-    shop = describe_shop(events, read_items(settings.catalog_dir))
-    return shop, encode_log(events, shop.item_ids)
-
-
-def split_by_time(active: EncodedLog, config: TrainingConfig) -> Split:
-    """Cut at quantiles of the interactions' times, so that a quiet month does not starve a part."""
-    shares = [1 - config.test_share - config.ranker_share, 1 - config.test_share]
-    ranker, test = (int(moment) for moment in np.quantile(active.time, shares))
-    return Split(ranker, test, int(active.time.max()) + 1)
-
-
-def new_manifest(start: int, end: int) -> Manifest:
-    """A manifest of now, for a model of the events in [start, end)."""
-    created = time.time_ns() // 1000
-    return Manifest(
-        version=datetime.fromtimestamp(created / 1e6, UTC).strftime("%Y%m%dT%H%M%S%fZ"),
-        created=created,
-        training_start=start,
-        training_end=end,
-        feature_hash=RANKING_HASH,
-        feature_columns=list(RANKING_COLUMNS),
-        metrics={},
-        git_revision=_git_revision(),
-        checksums={},
-    )
-
-
-def _git_revision() -> str:
-    git = shutil.which("git")
-    if git is None:
-        return "unknown"
-    command = [git, "-C", str(Path(__file__).parent), "rev-parse", "--short=12", "HEAD"]
-    found = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
-    return found.stdout.strip() or "unknown"
-
-
-def _fingerprint(log: EncodedLog, config: TrainingConfig) -> str:
-    digest = hashlib.blake2b(repr((config, len(log.item_ids))).encode(), digest_size=8)
-    for column in (log.shopper, log.item, log.type, log.time):
-        digest.update(column.tobytes())
-    return digest.hexdigest()
 
 
 @contextmanager

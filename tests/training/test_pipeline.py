@@ -20,8 +20,10 @@ from serving.recommender import Recommender
 from tests.training.conftest import FAST, TrainedShop
 from tests.training.tiny_log import Happened, encoded, table
 from training import pipeline
+from training.dataset import read_shop, split_by_time
 from training.evaluation import Interval, Scores, evaluate
-from training.pipeline import MIN_INTERACTIONS, TrainingConfig, read_shop, split_by_time, train
+from training.manifest import new_manifest
+from training.pipeline import MIN_INTERACTIONS, train
 from training.publish import GATE, evaluation_dir, list_models, rollback
 from training.replay import replay
 
@@ -64,7 +66,7 @@ def test_a_training_publishes_a_model_with_its_scores_and_verdict(trained: Train
 @pytest.mark.slow
 def test_the_live_model_knows_all_events_and_its_twin_none_of_the_test_part(trained: TrainedShop) -> None:
     shop, log = read_shop(trained.settings)
-    split = split_by_time(log.interactions(), FAST)
+    split = split_by_time(log.interactions(), ranker_share=FAST.ranker_share, test_share=FAST.test_share)
     models = trained.settings.models_dir
     live, twin = (
         read_bundle(path)
@@ -203,7 +205,7 @@ def test_a_second_training_of_a_home_is_refused_while_the_first_runs(tmp_path: P
 
 def test_the_parts_of_time_hold_the_shares_asked_for() -> None:
     active = encoded(log_of(shoppers=50, steps=20)).interactions()
-    split = split_by_time(active, TrainingConfig(ranker_share=0.2, test_share=0.1))
+    split = split_by_time(active, ranker_share=0.2, test_share=0.1)
     counts = [
         np.count_nonzero((active.time >= start) & (active.time < end))
         for start, end in ((0, split.ranker), (split.ranker, split.test), (split.test, split.end))
@@ -216,4 +218,4 @@ def test_without_a_git_revision_a_model_is_made_all_the_same(
     monkeypatch: pytest.MonkeyPatch, found: str | None
 ) -> None:
     monkeypatch.setattr(shutil, "which", lambda _: found)
-    assert pipeline.new_manifest(0, 1).git_revision == "unknown"
+    assert new_manifest(0, 1).git_revision == "unknown"
