@@ -150,7 +150,7 @@ def assert_same(slates: list[Slate], others: list[Slate]) -> None:
 def shown(question: Question) -> list[str]:
     """What the shop may answer, by the words of the question alone."""
     wanted = question.filters
-    last = [e.item_id for e in question.events if e.event_type in INTERESTS and e.item_id in SHOP][-1:]
+    last = [e.item_id for e in question.events if e.event_type in INTERESTS][-1:]
     hidden = {*question.context_items, *question.cart, *([] if question.repeat_last else last), *SOLD_OUT}
     rows = shop().catalog.to_pylist()
     guessed = dict(zip(SHOP, shop().items.price_missing, strict=True))
