@@ -54,13 +54,12 @@ class Question:
             *(WindowEvent(now, "", EventType.ADD_TO_CART, item_id) for item_id in self.cart),
             *(WindowEvent(now, "", EventType.VIEW, item_id) for item_id in self.context_items),
         ]
-        stored = encode_window(self.events, bundle.item_index)
-        window = encode_window([*self.events, *page], bundle.item_index) if page else stored
+        window = encode_window([*self.events, *page], bundle.item_index)
         excluded = [
             index for event in page if (index := bundle.item_index.get(event.item_id or "")) is not None
         ]
         if not self.repeat_last:
-            excluded.extend(stored.newest_item())
+            excluded.extend(window.take(slice(len(self.events))).newest_item())
         return Query(
             shopper=ShopperState(window, bundle.user_row(self.shopper_key, window), self.as_of),
             k=self.k,

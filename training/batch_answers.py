@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -15,11 +15,11 @@ from tqdm import tqdm
 from feature_repo.arrays import Strings
 from feature_repo.durable_file import replace_file, to_parquet
 from feature_repo.errors import InputError
-from feature_repo.schema import EVENT_CODES, SECOND, Event, EventType, shopper_key
+from feature_repo.schema import EVENT_CODES, Event, EventType, shopper_key
 from feature_repo.session_window import WindowEvent
 from serving.query import Question
 from serving.recommender import Recommender
-from training.imports.parse_text import as_mask, parse_id, parse_time
+from training.imports.parse_text import FIRST_PLAUSIBLE, as_mask, parse_id, parse_time
 from training.imports.tabular_file import read_text_table
 from training.replay import CHUNK
 
@@ -27,8 +27,6 @@ logger = logging.getLogger(__name__)
 
 POSITION: Final = "position"
 SCORE: Final = "score"
-EARLIEST: Final = 946_684_800 * SECOND
-"""Start of the year 2000: earlier is what seconds look like when they are taken for microseconds."""
 ANSWER_SCHEMA: Final = pa.schema(
     [
         pa.field(Event.REQUEST, pa.string(), nullable=False),
@@ -94,7 +92,7 @@ def read_requests(path: Path, *, k: int, window_size: int, repeat_last: bool) ->
                 f"window, with {Event.REQUEST}, {Event.ITEM} and {Event.TIMESTAMP}"
             )
     times, bad_times = parse_time(text[Event.TIMESTAMP].combine_chunks(), "us")
-    if (early := pc.less(times.cast(pa.int64()), EARLIEST)).true_count:
+    if (early := pc.less(times.cast(pa.int64()), FIRST_PLAUSIBLE)).true_count:
         logger.warning(
             "%s: row %d lies before the year 2000; numbers in %s are read as microseconds since 1970",
             path,
@@ -129,13 +127,13 @@ def read_requests(path: Path, *, k: int, window_size: int, repeat_last: bool) ->
     starts = [0, *ends[:-1]]
     return [
         BatchRequest(
-            request_id, replace(_question(rows[start:end], window_size), k=k, repeat_last=repeat_last)
+            request_id, _question(rows[start:end], k=k, window_size=window_size, repeat_last=repeat_last)
         )
         for request_id, start, end in zip(request_ids, starts, ends, strict=True)
     ]
 
 
-def _question(rows: list[_Row], window_size: int) -> Question:
+def _question(rows: list[_Row], *, k: int, window_size: int, repeat_last: bool) -> Question:
     newest = rows[-1]
     shopper = shopper_key(newest.user, newest.visitor) if newest.user or newest.visitor else None
     window = [row for row in rows if row.type != EventType.IMPRESSION][-window_size:]
@@ -143,6 +141,8 @@ def _question(rows: list[_Row], window_size: int) -> Question:
         events=[WindowEvent(row.time, row.event_id, row.type, row.item) for row in window],
         shopper_key=shopper,
         as_of=newest.time,
+        k=k,
+        repeat_last=repeat_last,
     )
 
 

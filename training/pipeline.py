@@ -47,6 +47,7 @@ RANKED: Final = "ranked"
 LOCK: Final = ".training.lock"
 SCORES: Final = "scores"
 """Key of the evaluation in a manifest's metrics."""
+
 logger = logging.getLogger(__name__)
 
 

@@ -30,7 +30,6 @@ PUBLISHED: Final = "published"
 FORCED: Final = "forced"
 ROLLED_BACK: Final = "rolled back"
 
-
 logger = logging.getLogger(__name__)
 
 

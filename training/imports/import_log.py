@@ -3,7 +3,6 @@
 import hashlib
 import time
 from pathlib import Path
-from typing import Final
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -13,15 +12,13 @@ from feature_repo.catalog import upsert_items, upsert_users
 from feature_repo.distinct_events import distinct
 from feature_repo.durable_file import replace_file, to_parquet
 from feature_repo.errors import InputError
-from feature_repo.schema import DAY, EVENT_SCHEMA, ITEM_SCHEMA, SECOND, Event, Item, User
+from feature_repo.schema import EVENT_SCHEMA, ITEM_SCHEMA, SECOND, Event, Item, User
 from feature_repo.settings import Settings
 from training.imports.event_ids import row_ids
 from training.imports.field_map import FieldMap, load_field_map
+from training.imports.parse_text import FIRST_PLAUSIBLE
 from training.imports.quality_report import QualityReport, iso
 from training.imports.shop_files import ShopFile, items_of_events, read_events, read_items, read_users
-
-_FIRST_PLAUSIBLE: Final = 10_957 * DAY
-"""Start of the year 2000: events before it are more often counted in a wrong unit than that old."""
 
 
 def import_log(  # noqa: PLR0913  one argument for each option of the command
@@ -131,7 +128,7 @@ def _too_early(events: ShopFile) -> list[str]:
     times = events.mapped.rows[Event.TIMESTAMP].cast(pa.int64())
     accepted = pc.if_else(pa.array(events.mapped.verdicts.accepted), times, None)
     first = pc.min(accepted).as_py()
-    if first is None or first >= _FIRST_PLAUSIBLE:
+    if first is None or first >= FIRST_PLAUSIBLE:
         return []
     row = pc.index(accepted, first).as_py() + 1
     return [f"events: row {row:,} is of {iso(first)}: check units.timestamp in the map, unless that is so"]

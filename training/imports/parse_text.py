@@ -32,6 +32,8 @@ _UNITS: Final = {"s": SECOND, "ms": SECOND // 1000, "us": 1}
 _NUMBER: Final = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$"
 _DECIMAL_COMMA: Final = r"^[+-]?\d+,\d{1,2}$"
 """Three digits after the comma would rather be thousands."""
+FIRST_PLAUSIBLE: Final = 10_957 * DAY
+"""Start of the year 2000: events before it are more often counted in a wrong unit than that old."""
 _LAST_TIME: Final = 2_932_897 * DAY
 """Start of the year 10000, where dates stop having names."""
 _TRUE: Final = pa.array(["true", "1", "yes"])
