@@ -58,7 +58,7 @@ bench-training: $(ENVIRONMENT) ## measure import and training of a million event
 .PHONY: lock
 lock: $(ENVIRONMENT) ## resolve requirements.lock anew from pyproject.toml
 	$(BIN)/uv pip compile --quiet --upgrade-package torch --no-emit-find-links --no-emit-index-url --no-annotate --python-version 3.11 \
-		--custom-compile-command "make lock" --extra dev pyproject.toml --output-file requirements.lock
+		--custom-compile-command "make lock" --extra dev --extra postgres pyproject.toml --output-file requirements.lock
 	sed -i -E 's/^(torch==[0-9.]+)\+cpu$$/\1/' requirements.lock
 
 .PHONY: clean
