@@ -34,12 +34,11 @@ _ENDING_SECONDS = 1.0
 _ANSWER_SECONDS = 1.0
 _POLL_SECONDS = 0.02
 
-_DIE_WITH_PARENT = """
-import ctypes, os, sys
-ctypes.CDLL(None).prctl(1, 15)  # PR_SET_PDEATHSIG, SIGTERM: outlives the exec below
-if os.getppid() == int(sys.argv[1]):
-    os.execv(sys.argv[2], sys.argv[2:])
-"""
+_DIE_WITH_PARENT = (
+    "import ctypes, os, sys; "
+    "ctypes.CDLL(None).prctl(1, 15); "  # PR_SET_PDEATHSIG, SIGTERM: outlives the exec below
+    "os.getppid() == int(sys.argv[1]) and os.execv(sys.argv[2], sys.argv[2:])"
+)
 
 
 @contextmanager
@@ -101,6 +100,17 @@ def server_binary() -> Path:
     )
 
 
+def dying_with_parent(command: list[str], parent: str) -> list[str]:
+    """The command as one that gets SIGTERM when its parent, whose process id is given, dies however it dies.
+
+    Only Linux can do that; elsewhere the command stays as it is. Its first word is a path.
+    """
+    if sys.platform != "linux":
+        return command
+    # A preexec_fn would be simpler but may deadlock in a parent with threads.
+    return [sys.executable, "-I", "-S", "-c", _DIE_WITH_PARENT, parent, *command]
+
+
 def _folder(settings: Settings) -> Path:
     folder = settings.redis_dir.absolute()
     folder.mkdir(parents=True, exist_ok=True)
@@ -154,12 +164,8 @@ def _command(port: int, folder: Path) -> list[str]:
 
 
 def _start(port: int, folder: Path, lock: IO[str], log: IO[bytes]) -> "subprocess.Popen[bytes]":
-    command = _command(port, folder)
-    if sys.platform == "linux":
-        # A preexec_fn would be simpler but may deadlock in a parent with threads.
-        command = [sys.executable, "-I", "-S", "-c", _DIE_WITH_PARENT, str(os.getpid()), *command]
     return subprocess.Popen(  # noqa: S603
-        command,
+        dying_with_parent(_command(port, folder), str(os.getpid())),
         stdin=subprocess.DEVNULL,
         stdout=log,
         stderr=log,
