@@ -18,6 +18,8 @@ OWNER: Final = "shop"
 ITEM_WINDOWS_PUSH: Final = "item_windows_push"
 """The push source by which item windows are written online."""
 
+SESSION_VIEW: Final = "session_features"
+
 SESSION_INPUTS: Final[dict[str, FeastType]] = {
     "window_item_ids": Array(String),
     "window_event_types": Array(String),

@@ -109,18 +109,21 @@ def _folder(features_dir: Path, view: str) -> Path:
 
 
 def _require_columns(view: str, found: pa.Schema, wanted: pa.Schema) -> None:
-    missing = sorted(set(wanted.names) - set(found.names))
-    unknown = sorted(set(found.names) - set(wanted.names))
-    retyped = [
-        f"{field.name} is {found.field(field.name).type}, not {field.type}"
-        for field in wanted
-        if field.name in found.names and found.field(field.name).type != field.type
-    ]
-    if missing or unknown or retyped or len(found.names) != len(wanted.names):
+    wrong = {
+        "missing": [name for name in wanted.names if name not in found.names],
+        "unknown": [name for name in found.names if name not in wanted.names],
+        "twice": sorted({name for name in found.names if found.names.count(name) > 1}),
+    }
+    if any(wrong.values()):
+        said = ", ".join(f"{what} {names}" for what, names in wrong.items() if names)
         raise InputError(
-            f"rows for the feature view {view} do not fit it: missing {missing}, unknown {unknown}, "
-            f"of another type {retyped} (docs/features.md lists the columns)"
+            f"columns for the feature view {view} do not fit: {said} (docs/features.md lists them)"
         )
+    for field in wanted:
+        if (kind := found.field(field.name).type) != field.type:
+            raise InputError(
+                f"for the feature view {view}, {field.name} is {kind}, not {field.type}: convert it"
+            )
 
 
 def _require_distinct(view: str, keys: pa.ChunkedArray) -> None:

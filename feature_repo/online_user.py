@@ -39,7 +39,8 @@ def _field(view: str, feature: str) -> bytes:
     return struct.pack("<I", mmh3.hash(f"{view}:{feature}", signed=False))
 
 
-def _stamp_field(view: str) -> bytes:
+def stamp_field(view: str) -> bytes:
+    """The hash field that holds the moment as of which a view's values hold."""
     return f"_ts:{view}".encode()
 
 
@@ -47,8 +48,8 @@ USER_FIELDS: Final = [
     *(_field(View.USER_STATISTICS, name) for name in USER_STATISTICS),
     _field(View.USER_EMBEDDING, USER_EMBEDDING),
     _field(View.USER_EMBEDDING, USER_EMBEDDING_VERSION),
-    _stamp_field(View.USER_STATISTICS),
-    _stamp_field(View.USER_EMBEDDING),
+    stamp_field(View.USER_STATISTICS),
+    stamp_field(View.USER_EMBEDDING),
 ]
 """Fields to ask the hash of ``user_key`` for (HMGET), in the order that decode_user takes their values."""
 
@@ -73,7 +74,7 @@ _MISSING: Final = struct.pack("<Bf", 6 << 3 | 5, float("nan"))
 def decode_user(values: Sequence[bytes | None]) -> OnlineUser | None:
     """The shopper whose hash has these values of USER_FIELDS; None where nothing was ever materialized."""
     *statistics, embedding, version, statistics_stamp, embedding_stamp = values
-    stamps = [_microseconds(stamp) for stamp in (statistics_stamp, embedding_stamp) if stamp]
+    stamps = [microseconds(stamp) for stamp in (statistics_stamp, embedding_stamp) if stamp]
     if not stamps:
         return None
     return OnlineUser(
@@ -101,7 +102,7 @@ def _string(value: bytes) -> str:
     return value[start:].decode()
 
 
-def _microseconds(stamp: bytes) -> int:
+def microseconds(stamp: bytes) -> int:
     """A protobuf Timestamp: seconds in field 1, nanoseconds in field 2, each left out where it is zero."""
     numbers = {1: 0, 2: 0}
     at = 0

@@ -1,0 +1,89 @@
+"""Feast's Redis store with one rule of its own: of two values the one as of the later moment stays, and of the
+same moment the one written last.
+
+Feast's own store drops what comes for the same moment again, so features computed anew would never arrive.
+"""
+
+import json
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final, Literal
+
+from feast import FeatureView, RepoConfig
+from feast.infra.online_stores.redis import RedisOnlineStore, RedisOnlineStoreConfig
+from feast.protos.feast.types.EntityKey_pb2 import EntityKey
+from feast.protos.feast.types.Value_pb2 import Value
+from feast.utils import make_tzaware
+from pydantic import Field, StrictStr
+from redis.connection import SSLConnection, parse_url
+
+from feature_repo.errors import InputError
+from feature_repo.feast_home import feast_settings
+from feature_repo.online_user import microseconds, stamp_field
+
+Row = tuple[EntityKey, dict[str, Value], datetime, datetime | None]
+"""An entity, its values, the moment as of which they hold, and when they were made."""
+
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def connection_string(redis_url: str) -> str:
+    """Feast's way to write a Redis URL: ``host:port,name=value,...``.
+
+    Raises InputError for what Feast cannot reach: a Unix socket or an IPv6 address.
+    """
+    options = dict(parse_url(redis_url))  # type: ignore[no-untyped-call]
+    host, port = options.pop("host", ""), options.pop("port", 6379)
+    if not host or ":" in host:
+        raise InputError(f"Feast needs a Redis with a host name or an IPv4 address, not {host or 'a socket'}")
+    if options.pop("connection_class", None) is SSLConnection:
+        options["ssl"] = True
+    # Feast splits at commas and reads each value as JSON, so a password's commas are written in JSON's escape.
+    values = (f"{name}={json.dumps(value)}".replace(",", r"\u002c") for name, value in options.items())
+    return ",".join([f"{host}:{port}", *values])
+
+
+def _default_connection() -> str:
+    settings = feast_settings()
+    if settings.redis_url is None:
+        return f"127.0.0.1:{settings.redis_port}"
+    return connection_string(settings.redis_url.get_secret_value())
+
+
+class NewestWinsOnlineStoreConfig(RedisOnlineStoreConfig):
+    """Without a ``connection_string`` the store is in the Redis that the environment's settings name."""
+
+    type: Literal["feature_repo.online_store.NewestWinsOnlineStore"]  # type: ignore[assignment]
+    connection_string: StrictStr = Field(default_factory=_default_connection)
+    skip_dedup: bool = True
+    """Feast's own check, for which the store's stands in."""
+
+
+class NewestWinsOnlineStore(RedisOnlineStore):
+    """Writes a row unless a later one is there."""
+
+    def online_write_batch(
+        self,
+        config: RepoConfig,
+        table: FeatureView,
+        data: list[Row],
+        progress: Callable[[int], Any] | None,
+    ) -> None:
+        """Write the rows that are not older than what is stored; one writer per view at a time."""
+        client = self._get_client(config.online_store)
+        keys = self._generate_redis_keys_for_entities(config, [entity for entity, *_ in data])
+        with client.pipeline(transaction=False) as pipe:
+            for key in keys:
+                pipe.hget(key, stamp_field(table.name))
+            stamps = pipe.execute()
+        fresh = [
+            row
+            for row, stamp in zip(data, stamps, strict=True)
+            if stamp is None or _moment(row) >= microseconds(stamp)
+        ]
+        super().online_write_batch(config, table, sorted(fresh, key=_moment), progress)
+
+
+def _moment(row: Row) -> int:
+    _, _, moment, _ = row
+    return (make_tzaware(moment) - _EPOCH) // timedelta(microseconds=1)
