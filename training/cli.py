@@ -50,6 +50,20 @@ def read_settings() -> Settings:
         raise InputError(f"{variable} is {wrong['input']!r}: {wrong['msg']} (docs/settings.md)") from None
 
 
+@app.command()
+def doctor() -> None:
+    """Look for what this machine and FRESHET_HOME lack, each finding with its cure; exit 1 with a problem."""
+    from rich.console import Console
+
+    from training.doctor.examination import examine, show
+    from training.doctor.finding import Level
+
+    findings = examine(read_settings())
+    show(findings, Console())
+    if any(finding.level == Level.PROBLEM for finding in findings.values()):
+        raise typer.Exit(1)
+
+
 @app.command("import")
 def import_(
     events: Annotated[Path | None, typer.Option(help="CSV or Parquet file of events.")] = None,

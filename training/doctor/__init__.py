@@ -1,0 +1,1 @@
+"""What this machine and this FRESHET_HOME lack: ``freshet doctor``. Checks look and ask; they change nothing."""
