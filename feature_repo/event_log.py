@@ -10,6 +10,7 @@ from typing import Protocol, Self
 from zlib import crc32
 
 from feature_repo.events import LoggedEvent
+from feature_repo.online_user import OnlineUser
 from feature_repo.schema import EventType, shopper_key
 from feature_repo.session_window import WindowEvent, merge_windows
 
@@ -23,15 +24,17 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Shopper:
-    """What the log knows of a shopper.
+    """What is known online of a shopper.
 
     ``user_id`` is the user, given or found by the visitor's link; ``window`` the newest events, oldest first;
-    ``exposures`` maps an item_id to when it was last shown, in microseconds since 1970, UTC.
+    ``exposures`` maps an item_id to when it was last shown, in microseconds since 1970, UTC; ``features`` are the
+    batch features last brought online for the user, or else for the visitor, if any were.
     """
 
     user_id: str | None
     window: list[WindowEvent]
     exposures: dict[str, int]
+    features: OnlineUser | None = None
 
     @classmethod
     def union(
@@ -39,6 +42,7 @@ class Shopper:
         user_id: str | None,
         parts: Iterable[tuple[Iterable[WindowEvent], dict[str, int]]],
         window_size: int,
+        features: OnlineUser | None = None,
     ) -> Self:
         """One shopper from the (window, exposures) of a visitor and of a user."""
         events: list[WindowEvent] = []
@@ -47,7 +51,7 @@ class Shopper:
             events.extend(window)
             for item_id, shown in exposures.items():
                 latest[item_id] = max(shown, latest.get(item_id, shown))
-        return cls(user_id, merge_windows(events, window_size), latest)
+        return cls(user_id, merge_windows(events, window_size), latest, features)
 
 
 class EventLog(Protocol):
@@ -69,7 +73,10 @@ class EventLog(Protocol):
         """
 
     async def shopper(self, user_id: str | None, visitor_id: str | None) -> Shopper:
-        """Newest events of the user and the visitor together; a visitor alone is followed to its user."""
+        """Newest events of the user and the visitor together; a visitor alone is followed to its user.
+
+        In the same round trip come the batch features that were materialized for the shopper.
+        """
 
     async def deliver(
         self, group: str, consumer: str, partition: int, count: int

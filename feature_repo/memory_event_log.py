@@ -16,6 +16,7 @@ from feature_repo.event_log import (
     window_event,
 )
 from feature_repo.events import LoggedEvent
+from feature_repo.online_user import OnlineUser
 from feature_repo.schema import EventType, shopper_key
 from feature_repo.session_window import WindowEvent, merge_windows
 from feature_repo.settings import Settings
@@ -24,7 +25,7 @@ _Reader = tuple[str, int]  # a group and a partition
 
 
 class MemoryEventLog:
-    """An event log that ends with its process."""
+    """An event log that ends with its process; ``features`` stands for what materialization brought online."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -33,6 +34,7 @@ class MemoryEventLog:
         self._windows: dict[str, list[WindowEvent]] = {}
         self._exposures: defaultdict[str, dict[str, int]] = defaultdict(dict)
         self._links: dict[str, tuple[int, str, str]] = {}
+        self.features: dict[str, OnlineUser] = {}
         self._appended = 0
         self._delivered: dict[_Reader, int] = {}
         self._pending: defaultdict[_Reader, dict[int, str]] = defaultdict(dict)
@@ -57,7 +59,8 @@ class MemoryEventLog:
         if user_id:
             keys.append(shopper_key(user_id, None))
         parts = [(self._windows.get(key, []), self._exposures.get(key, {})) for key in keys]
-        return Shopper.union(user_id, parts, self._settings.window_size)
+        features = self.features.get(keys[-1]) if keys else None
+        return Shopper.union(user_id, parts, self._settings.window_size, features)
 
     async def deliver(
         self, group: str, consumer: str, partition: int, count: int

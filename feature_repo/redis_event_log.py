@@ -29,6 +29,7 @@ from feature_repo.event_log import (
     window_event,
 )
 from feature_repo.events import LoggedEvent
+from feature_repo.online_user import USER_FIELDS, decode_user, user_key
 from feature_repo.redis_layout import (
     EVENT_FIELD,
     decode_exposures,
@@ -110,8 +111,11 @@ class RedisEventLog:
                 *sets, link = await self._read(keys, self._set("link", *keys))
                 if user_id := decode_link(link):
                     sets += await self._read([shopper_key(user_id, None)])
-        windows, exposures = map(decode_window, sets[::2]), map(decode_exposures, sets[1::2])
-        return Shopper.union(user_id, zip(windows, exposures, strict=True), self._settings.window_size)
+        windows, exposures = map(decode_window, sets[::3]), map(decode_exposures, sets[1::3])
+        features = decode_user(sets[-1]) if sets else None
+        return Shopper.union(
+            user_id, zip(windows, exposures, strict=True), self._settings.window_size, features
+        )
 
     async def deliver(
         self, group: str, consumer: str, partition: int, count: int
@@ -213,11 +217,12 @@ class RedisEventLog:
             return await pipe.execute(raise_on_error=False)
 
     async def _read(self, shoppers: Iterable[str], *links: str) -> list[Any]:
-        """Window and exposures of each shopper, one after the other, then each link, in one round trip."""
+        """Window, exposures and features of each shopper in turn, then each link, in one round trip."""
         async with self._client.pipeline(transaction=False) as pipe:
             for shopper in shoppers:
                 pipe.zrange(self._set("window", shopper), 0, -1, withscores=True)
                 pipe.zrange(self._set("shown", shopper), 0, -1, withscores=True)
+                pipe.hmget(user_key(shopper), USER_FIELDS)  # type: ignore[arg-type]
             for link in links:
                 pipe.zrange(link, 0, -1)
             return await pipe.execute()

@@ -54,6 +54,38 @@ class Settings(BaseSettings):
         400, gt=0, description="Older events are refused over HTTP (not by import)."
     )
 
+    quality_history_days: float = Field(
+        28, ge=1, description="A part of the log is checked against so many days before it."
+    )
+    quality_min_events: int = Field(
+        100, ge=1, description="A part of the log with fewer events is cleaned, but stops nothing."
+    )
+    quality_bot_interactions: int = Field(
+        1000,
+        ge=1,
+        description="A shopper with more interactions on one UTC day, purchases aside, is a bot on that day.",
+    )
+    quality_price_factor: float = Field(
+        50, gt=1, description="A price so many times above or below its item's median is absurd."
+    )
+    quality_max_removed_share: float = Field(
+        0.3, gt=0, le=1, description="More events removed by cleaning stop a part of the log."
+    )
+    quality_max_unknown_share: float = Field(
+        0.8, gt=0, le=1, description="More events with unknown items stop a part of the log."
+    )
+    quality_max_exchanged_share: float = Field(
+        0.5, gt=0, le=1, description="More events that name the shopper as item stop a part of the log."
+    )
+    quality_max_priceless_share: float = Field(
+        0.5, gt=0, le=1, description="More prices missing where there were some stop a part of the log."
+    )
+    quality_volume_factor: float = Field(
+        5, gt=1, description="So many times more or fewer events than usual are worth a warning."
+    )
+    features_kept_days: float = Field(
+        90, ge=1, description="Batch features of earlier moments are forgotten, except the newest of them."
+    )
     bundle_poll_seconds: float = Field(1, gt=0, description="How often a server looks for a new model.")
     bundles_kept: int = Field(5, ge=2, description="Newest published models that stay to roll back to.")
     candidates: int = Field(200, ge=10, description="Candidates that reach the ranker.")

@@ -23,6 +23,7 @@ from feature_repo.arrays import Bool, Float32, Int32, Strings
 from feature_repo.batch_features import USER_STATISTICS
 from feature_repo.durable_file import replace_file, sync
 from feature_repo.errors import BundleError
+from feature_repo.online_user import OnlineUser
 from feature_repo.ranking_features import RANKING_COLUMNS, RANKING_HASH, ItemColumns, UserRow
 from feature_repo.schema import Item
 from feature_repo.session_features import Window
@@ -109,13 +110,27 @@ class Bundle:
         """Index of each shopper key."""
         return {key: index for index, key in enumerate(self.shopper_keys)}
 
-    def user_row(self, shopper_key: str | None, window: Window) -> UserRow:
-        """Batch features of a shopper; one the training did not know is folded in from the window."""
+    def user_row(self, shopper_key: str | None, window: Window, online: OnlineUser | None = None) -> UserRow:
+        """Batch features of a shopper: those brought ``online``, else those of the training.
+
+        A vector fits only items of the model that made it. A shopper without a fitting one is folded in from the
+        window.
+        """
+        statistics, embedding = self._trained_row(shopper_key)
+        if online is not None and online.statistics is not None:
+            statistics = online.statistics
+        if online is not None and online.model_version == self.manifest.version:
+            embedding = online.embedding
+        if embedding is None:
+            active = window.interactions()
+            embedding = self.tower.user_vector(active.items, active.types)
+        return UserRow(statistics, embedding)
+
+    def _trained_row(self, shopper_key: str | None) -> tuple[Float32, Float32 | None]:
         index = self.shopper_index.get(shopper_key) if shopper_key else None
         if index is None:
-            active = window.interactions()
-            return UserRow(UNKNOWN_STATISTICS, self.tower.user_vector(active.items, active.types))
-        return UserRow(self.users.statistics[index], self.users.embeddings[index])
+            return UNKNOWN_STATISTICS, None
+        return self.users.statistics[index], self.users.embeddings[index]
 
 
 UNKNOWN_STATISTICS: Final = np.full(len(USER_STATISTICS), np.nan, dtype=np.float32)

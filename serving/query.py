@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from feature_repo.arrays import Bool, Float32, Int32
+from feature_repo.online_user import OnlineUser
 from feature_repo.ranking_features import Candidates, ShopperState
 from feature_repo.schema import CATEGORY_SEPARATOR, EventType, Item
 from feature_repo.session_features import encode_window
@@ -34,7 +35,8 @@ class Question:
 
     events: the shopper's window, oldest first; shopper_key: whose batch features to use; as_of: microseconds
     since 1970, UTC; k: length of the slate; context_items and cart: what the page shows, taken as seen and carted
-    right now and never recommended; repeat_last: whether the item of the newest interaction may come again.
+    right now and never recommended; repeat_last: whether the item of the newest interaction may come again; online:
+    batch features that were brought online since the training.
     """
 
     events: Sequence[WindowEvent]
@@ -45,6 +47,7 @@ class Question:
     cart: Sequence[str] = ()
     filters: Filters = Filters()
     repeat_last: bool = False
+    online: OnlineUser | None = None
 
     def encode(self, bundle: Bundle) -> "Query":
         """The same question in the indexes of ``bundle``."""
@@ -61,7 +64,7 @@ class Question:
         if not self.repeat_last:
             excluded.extend(window.take(slice(len(self.events))).newest_item())
         return Query(
-            shopper=ShopperState(window, bundle.user_row(self.shopper_key, window), self.as_of),
+            shopper=ShopperState(window, bundle.user_row(self.shopper_key, window, self.online), self.as_of),
             k=self.k,
             excluded=np.array(excluded, dtype=np.int32),
             allowed=_allowed(bundle, self.filters),

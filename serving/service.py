@@ -9,10 +9,9 @@ from uuid import uuid4
 import orjson
 
 from feature_repo.errors import LogUnavailableError
-from feature_repo.event_log import EventLog
+from feature_repo.event_log import EventLog, Shopper
 from feature_repo.ranking_features import SOURCES
 from feature_repo.schema import SECOND, Item, shopper_key
-from feature_repo.session_window import WindowEvent
 from feature_repo.settings import Settings
 from serving import retrieval
 from serving.bundle import Manifest
@@ -94,6 +93,7 @@ class Service:
                 cart=request.context.cart,
                 filters=Filters(**dict(request.filters)),
                 repeat_last=request.repeat_last_item,
+                online=shopper.features,
             )
             query = question.encode(bundle)
         [slate] = recommender.recommend([query], self.metrics.stage)
@@ -113,7 +113,7 @@ class Service:
                 items=shown.with_others(slate, bundle) if full else shown,
             )
         )
-        age = _feature_age(bundle.manifest, shopper.window, as_of)
+        age = _feature_age(bundle.manifest, shopper, as_of)
         self.metrics.count_slate(slate, degraded, age.session)
         return Recommendations(
             request_id=request_id,
@@ -159,10 +159,14 @@ def _key(user_id: str | None, visitor_id: str | None) -> str | None:
     return shopper_key(user_id, visitor_id) if user_id or visitor_id else None
 
 
-def _feature_age(manifest: Manifest, window: Sequence[WindowEvent], as_of: int) -> FeatureAge:
-    trained = (as_of - manifest.created) / SECOND
-    newest = window[-1].timestamp if window else as_of
-    return FeatureAge(user=trained, item=trained, session=max(as_of - newest, 0) / SECOND)
+def _feature_age(manifest: Manifest, shopper: Shopper, as_of: int) -> FeatureAge:
+    user = shopper.features.computed_at if shopper.features else manifest.created
+    session = shopper.window[-1].timestamp if shopper.window else as_of
+    return FeatureAge(
+        user=max(as_of - user, 0) / SECOND,
+        item=(as_of - manifest.created) / SECOND,
+        session=max(as_of - session, 0) / SECOND,
+    )
 
 
 def _slate_items(shown: ServedItems) -> list[SlateItem]:

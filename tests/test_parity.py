@@ -23,10 +23,11 @@ from serving.query import Query
 from serving.recommender import Recommender
 from serving.served_log import Served
 from tests.serving.conftest import running_api
+from training.config import TrainingConfig
 from training.embedding_model import EmbeddingConfig
 from training.imports.import_log import import_log
 from training.ingest import drain
-from training.pipeline import TrainingConfig, train
+from training.pipeline import train
 from training.simulation.simulate import ShopSize, simulate
 
 pytestmark = [pytest.mark.slow, pytest.mark.integration, pytest.mark.anyio]

@@ -14,9 +14,10 @@ from feature_repo.schema import DAY, Event
 from feature_repo.settings import Settings
 from serving.bundle import Bundle, read_bundle
 from serving.recommender import Recommender
-from training.dataset import read_shop
+from training.config import TrainingConfig
+from training.dataset import read_inputs, read_shop
 from training.evaluation import Scores, baselines, evaluate, ranked_slates, score_ranks
-from training.pipeline import TrainingConfig, train
+from training.pipeline import train
 from training.publish import evaluation_dir
 from training.replay import Replay, replay
 from training.simulation.oracle import Truth
@@ -98,7 +99,7 @@ def scores(settings: Settings, folder: Path, version: tuple[str, dict[str, Score
 def true_ranks(requests: Replay, settings: Settings, bundle: Bundle, folder: Path) -> Int32:
     """Rank from 0 of each target in the true order of all items but the newest of the window."""
     truth = Truth.load(folder / "truth.npz")
-    event_ids = Archive(settings.archive_dir).read(columns=[Event.ID])[Event.ID].to_pylist()
+    event_ids = read_inputs(settings)[0][Event.ID].to_pylist()
     chances = truth.scores([event_ids[row] for row in requests.log.row[requests.stop]])
     column = {item: number for number, item in enumerate(truth.item_ids)}
     queries = [query for chunk in requests.queries(bundle, k=1) for query in chunk]

@@ -92,9 +92,8 @@ def fit(log: EncodedLog, shop: Shop, tower: UserTower, as_of: int) -> Fit:
 
 
 def item_columns(log: EncodedLog, shop: Shop, as_of: int) -> ItemColumns:
-    """The ranker's item columns; a price the catalog lacks is the mean paid, else the category's median."""
-    prices = shop.catalog[Item.PRICE].to_pandas().to_numpy(dtype=np.float32, na_value=np.nan)
-    prices = np.where(np.isnan(prices), _mean_event_price(log), prices)
+    """The ranker's item columns."""
+    price, price_missing = item_prices(log, shop)
     first_seen, last_seen = first_and_last_seen(log, as_of)
     return ItemColumns(
         statistics=item_statistics(log, as_of),
@@ -103,9 +102,19 @@ def item_columns(log: EncodedLog, shop: Shop, as_of: int) -> ItemColumns:
         category=shop.category,
         department=shop.department,
         brand=shop.brand,
-        price=impute_prices(prices, shop.category),
-        price_missing=np.isnan(prices),
+        price=price,
+        price_missing=price_missing,
     )
+
+
+def item_prices(log: EncodedLog, shop: Shop) -> tuple[Float32, Bool]:
+    """float32[items]: the catalog's price, else the mean paid, else the category's median.
+
+    bool[items]: where it is only the median.
+    """
+    prices = shop.catalog[Item.PRICE].to_pandas().to_numpy(dtype=np.float32, na_value=np.nan)
+    prices = np.where(np.isnan(prices), _mean_event_price(log), prices)
+    return impute_prices(prices, shop.category), np.isnan(prices)
 
 
 def retrieval_arrays(log: EncodedLog, shop: Shop, as_of: int) -> RetrievalArrays:

@@ -56,8 +56,8 @@ class TowerModel(nn.Module):
             self.vectors = torch.where(
                 torch.from_numpy(tower.item_weight > 0)[:, None], learned, self.vectors
             )
-            self.recency.copy_(torch.from_numpy(tower.recency))
-            self.event_type.copy_(torch.from_numpy(tower.event_type))
+            self.recency.copy_(torch.tensor(tower.recency))
+            self.event_type.copy_(torch.tensor(tower.event_type))
 
     def query(self, values: Tensor, types: Tensor, present: Tensor) -> Tensor:
         """Unit vectors [n, d] of windows whose raw item vectors are ``values`` [n, history, d]."""

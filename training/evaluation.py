@@ -6,9 +6,10 @@ are not independent, so shoppers are what is drawn.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
-from typing import Final
+from typing import ClassVar, Final
 
 import numpy as np
+from pydantic import ConfigDict
 from tqdm import tqdm
 
 from feature_repo.arrays import Float64, Int32
@@ -22,6 +23,10 @@ from training.replay import Replay
 CUTOFF: Final = 20
 NDCG_CUTOFF: Final = 10
 RESAMPLES: Final = 1000
+POPULARITY: Final = "popularity"
+COVISITATION: Final = "covisitation"
+BASELINES: Final = (POPULARITY, COVISITATION)
+"""Names of what a shop can have without training."""
 NOT_FOUND: Final = -1
 
 Method = Callable[[list[Query]], list[Int32]]
@@ -30,7 +35,9 @@ Method = Callable[[list[Query]], list[Int32]]
 
 @dataclass(frozen=True)
 class Interval:
-    """A mean and the bounds of its 95% interval."""
+    """A mean and the bounds of its 95% interval; NaN where there was nothing to measure."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = {"ser_json_inf_nan": "strings"}  # so that NaN survives a file
 
     mean: float
     lower: float
@@ -129,6 +136,6 @@ def baselines(bundle: Bundle) -> Mapping[str, Method]:
         return fill(items, np.zeros(items.size, np.float32), popularity(query), query.k)[0]
 
     return {
-        "popularity": lambda queries: [popularity(query) for query in queries],
-        "covisitation": lambda queries: [covisitation(query) for query in queries],
+        POPULARITY: lambda queries: [popularity(query) for query in queries],
+        COVISITATION: lambda queries: [covisitation(query) for query in queries],
     }

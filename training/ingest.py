@@ -1,13 +1,42 @@
 """Drain the event log into the archive."""
 
+import asyncio
+import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from feature_repo.archive import Archive
 from feature_repo.event_log import EventLog
 from feature_repo.events import LoggedEvent, to_table
+from feature_repo.redis_event_log import RedisEventLog
+from feature_repo.settings import Settings
+from serving.embedded_redis import embedded_redis
 
 GROUP = "archive"
 """Consumer group of the archive."""
+
+
+@dataclass(frozen=True)
+class Ingested:
+    """Events moved to the archive; what was logged before ``until`` (microseconds since 1970) is there."""
+
+    events: int
+    until: int
+
+
+def ingest(settings: Settings) -> Ingested:
+    """Drain the Redis of the settings into their archive. Raises LogUnavailableError."""
+
+    async def run(url: str) -> int:
+        log = RedisEventLog.connect(url, settings)
+        try:
+            return await drain(log, Archive(settings.archive_dir))
+        finally:
+            await log.aclose()
+
+    with embedded_redis(settings) as url:
+        until = time.time_ns() // 1000
+        return Ingested(asyncio.run(run(url)), until)
 
 
 async def drain(log: EventLog, archive: Archive, *, batch_size: int = 2000) -> int:

@@ -2,7 +2,6 @@
 
 import shutil
 import subprocess
-import time
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -10,11 +9,15 @@ from feature_repo.ranking_features import RANKING_COLUMNS, RANKING_HASH
 from serving.bundle import Manifest
 
 
-def new_manifest(start: int, end: int) -> Manifest:
-    """A manifest of now, for a model of the events in [start, end)."""
-    created = time.time_ns() // 1000
+def new_version(created: int) -> str:
+    """Name of a model whose training began at ``created`` (microseconds); later ones sort behind."""
+    return datetime.fromtimestamp(created / 1e6, UTC).strftime("%Y%m%dT%H%M%S%fZ")
+
+
+def new_manifest(version: str, created: int, start: int, end: int) -> Manifest:
+    """The manifest of a model of the events in [start, end); all times in microseconds."""
     return Manifest(
-        version=datetime.fromtimestamp(created / 1e6, UTC).strftime("%Y%m%dT%H%M%S%fZ"),
+        version=version,
         created=created,
         training_start=start,
         training_end=end,

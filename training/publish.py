@@ -214,6 +214,8 @@ def _interval(record: Mapping[str, float | None]) -> Interval:
 
 def _go_live(models: Path, version: str, action: str, reason: str | None) -> None:
     with FileLock(models / LOCK):
+        if current_version(models) == version == next(reversed(_lineage(models)), None):
+            return
         set_current(models, version)
         with (models / HISTORY).open("ab") as history:
             record = {"time": time.time_ns() // 1000, "version": version, "action": action, "reason": reason}

@@ -1,13 +1,14 @@
 """Replay: the requests that shoppers would have made in a stretch of the log, with what they did next."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
 
-from feature_repo.arrays import Bool, Int32, Int64
+from feature_repo.arrays import Bool, Float32, Int32, Int64
 from feature_repo.encoded_log import EncodedLog
+from feature_repo.online_user import OnlineUser
 from feature_repo.ranking_features import ShopperState
 from feature_repo.schema import EventType
 from feature_repo.session_features import IS_INTERACTION, SESSION_GAP, UNKNOWN_ITEM, Window
@@ -23,7 +24,9 @@ class Replay:
     """Requests of a log, one per next item: a request's window is the events [start, stop) of the log.
 
     target int32[n]: code of the item that came next; shopper int32[n]; as_of int64[n], microseconds: the moment of
-    the newest event, when its page asks for a slate, or of the next visit where a session has ended between.
+    the newest event, when its page asks for a slate, or of the next visit where a session has ended between;
+    user_statistics float32[n, len(USER_STATISTICS)]: of each shopper at that moment, NaN where unknown; None
+    takes the bundle's.
     """
 
     log: EncodedLog
@@ -31,6 +34,7 @@ class Replay:
     stop: Int64
     target: Int32
     as_of: Int64
+    user_statistics: Float32 | None = None
 
     def __len__(self) -> int:
         return len(self.target)
@@ -42,7 +46,10 @@ class Replay:
 
     def take(self, rows: Int64) -> "Replay":
         """The requests of these rows."""
-        return Replay(self.log, self.start[rows], self.stop[rows], self.target[rows], self.as_of[rows])
+        statistics = None if self.user_statistics is None else self.user_statistics[rows]
+        return Replay(
+            self.log, self.start[rows], self.stop[rows], self.target[rows], self.as_of[rows], statistics
+        )
 
     def sample(self, size: int, seed: int) -> "Replay":
         """At most ``size`` requests, drawn evenly, in their order."""
@@ -59,11 +66,15 @@ class Replay:
         """The same requests, of which a share drawn evenly has lost its window: the log was away, or is young."""
         lost = np.random.default_rng(seed).random(len(self)) < share
         start = np.where(lost, self.stop, self.start)
-        return Replay(self.log, start, self.stop, self.target, self.as_of)
+        return replace(self, start=start)
 
     def without_windows(self) -> "Replay":
         """The same requests of shoppers whose session is not known."""
-        return Replay(self.log, self.stop, self.stop, self.target, self.as_of)
+        return replace(self, start=self.stop)
+
+    def with_user_statistics(self, statistics: Float32) -> "Replay":
+        """The same requests, each with what was known of its shopper at its moment."""
+        return replace(self, user_statistics=statistics)
 
     def queries(self, bundle: Bundle, k: int) -> Iterator[list[Query]]:
         """The requests in the indexes of ``bundle``, CHUNK at a time."""
@@ -84,12 +95,19 @@ class Replay:
         window = Window(
             np.where(raw.items == UNKNOWN_ITEM, UNKNOWN_ITEM, codes[raw.items]), raw.types, raw.times
         )
-        user = bundle.user_row(self.log.shopper_keys[self.log.shopper[self.stop[row]]], window)
+        key = self.log.shopper_keys[self.log.shopper[self.stop[row]]]
+        user = bundle.user_row(key, window, self._online(row))
         return Query(
             shopper=ShopperState(window, user, int(self.as_of[row])),
             k=k,
             excluded=window.newest_item(),
         )
+
+    def _online(self, row: int) -> OnlineUser | None:
+        """What would have been online of a request's shopper; vectors are those of the model that is replayed."""
+        if self.user_statistics is None or np.isnan(self.user_statistics[row]).all():
+            return None
+        return OnlineUser(self.user_statistics[row], None, None, int(self.as_of[row]))
 
 
 def replay(log: EncodedLog, start: int, end: int, window_size: int, window_ttl: int) -> Replay:

@@ -12,7 +12,9 @@ import numpy as np
 import orjson
 import pytest
 
+from feature_repo.batch_features import USER_STATISTICS
 from feature_repo.errors import BundleError
+from feature_repo.online_user import OnlineUser
 from feature_repo.ranking_features import RANKING_COLUMNS
 from feature_repo.schema import MINUTE
 from feature_repo.session_features import encode_window
@@ -261,3 +263,29 @@ def test_a_shopper_the_training_did_not_know_is_folded_in_from_the_window(key: s
     assert np.isnan(row.statistics).all()
     stranger = bundle.user_row(key, encode_window([], bundle.item_index))
     assert stranger.embedding.tolist() == [0, 0, 0]
+
+
+def online(bundle: Bundle, version: str) -> OnlineUser:
+    """A shopper's row as the newest build of features brought it online, with a vector of model ``version``."""
+    statistics = np.arange(len(USER_STATISTICS), dtype=np.float32)
+    vector = np.zeros(bundle.tower.embeddings.shape[1], dtype=np.float32)
+    return OnlineUser(statistics, vector, version, TRAINED_AT + 1)
+
+
+def test_features_brought_online_since_go_before_those_of_the_training() -> None:
+    bundle = tiny_bundle()
+    newer = online(bundle, bundle.manifest.version)
+    row = bundle.user_row(KNOWN_SHOPPER, encode_window([], bundle.item_index), newer)
+    np.testing.assert_array_equal(row.statistics, newer.statistics)
+    np.testing.assert_array_equal(row.embedding, newer.embedding)
+
+
+def test_a_vector_of_another_model_is_left_aside_and_the_statistics_are_not() -> None:
+    bundle = tiny_bundle()
+    newer = online(bundle, "another")
+    known = bundle.user_row(KNOWN_SHOPPER, encode_window([], bundle.item_index), newer)
+    np.testing.assert_array_equal(known.statistics, newer.statistics)
+    np.testing.assert_array_equal(known.embedding, bundle.users.embeddings[0])
+    events = [WindowEvent(TRAINED_AT, "e1", "view", "lamp")]
+    stranger = bundle.user_row("u:new", encode_window(events, bundle.item_index), newer)
+    np.testing.assert_array_equal(stranger.embedding, np.eye(3, dtype=np.float32)[CATEGORY_OF["lamp"]])

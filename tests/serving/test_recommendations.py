@@ -3,9 +3,13 @@
 import asyncio
 import time
 
+import numpy as np
 import pytest
 
+from feature_repo.batch_features import USER_STATISTICS
 from feature_repo.event_log import Shopper
+from feature_repo.online_user import OnlineUser
+from feature_repo.schema import SECOND
 from feature_repo.settings import Settings
 from tests.serving.conftest import Api, BreakableLog, click, item_ids, running_api
 from tests.tiny_bundle import NAMES, SOLD_OUT, TRAINED_AT, price_of, publish, tiny_bundle
@@ -160,3 +164,25 @@ async def test_every_request_has_an_id_of_its_own(api: Api) -> None:
     ids = {(await api.recommend())["request_id"] for _ in range(3)}
     assert {len(request_id) for request_id in ids} == {32}
     assert len(ids) == 3
+
+
+async def test_the_age_of_user_features_is_that_of_what_was_last_brought_online(
+    api: Api, shop_log: BreakableLog
+) -> None:
+    trained = (await api.recommend(user_id="ada"))["feature_age"]
+    statistics = np.zeros(len(USER_STATISTICS), dtype=np.float32)
+    computed_at = time.time_ns() // 1000 - 90 * SECOND
+    shop_log.features["u:ada"] = OnlineUser(statistics, None, None, computed_at)
+    for shopper in ({"user_id": "ada"}, {"user_id": "ada", "visitor_id": "vera"}):
+        age = (await api.recommend(**shopper))["feature_age"]
+        assert age["user"] == pytest.approx(90, abs=30)
+        assert age["item"] >= trained["item"]
+
+
+async def test_a_visitor_who_logged_in_has_the_features_of_the_user(
+    api: Api, shop_log: BreakableLog
+) -> None:
+    statistics = np.zeros(len(USER_STATISTICS), dtype=np.float32)
+    shop_log.features["u:ada"] = OnlineUser(statistics, None, None, time.time_ns() // 1000)
+    await api.send(click("lamp", user_id="ada"))
+    assert (await api.recommend(visitor_id="vera"))["feature_age"]["user"] < 60

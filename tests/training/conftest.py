@@ -10,10 +10,12 @@ import pytest
 from feature_repo.archive import Archive
 from feature_repo.catalog import upsert_items
 from feature_repo.settings import Settings
+from training.config import TrainingConfig
 from training.embedding_model import EmbeddingConfig
-from training.pipeline import Outcome, TrainingConfig, train
+from training.pipeline import train
 from training.ranker import RankerConfig
 from training.simulation.simulate import ShopSize, simulate
+from training.training_run import Outcome
 
 FAST = TrainingConfig(
     embeddings=EmbeddingConfig(dimensions=16, epochs=2, refit_epochs=1, uniform_negatives=128),

@@ -159,7 +159,7 @@ def test_everything_is_written_under_the_home(
     monkeypatch.chdir(elsewhere)
     train(settings, FAST)
     assert list(elsewhere.iterdir()) == []
-    kept = {"archive", "catalog", "models", "runs", pipeline.LOCK}
+    kept = {"archive", "catalog", "features", "models", "registry.db", "registry.lock", "runs", pipeline.LOCK}
     assert {path.name for path in settings.home.iterdir()} == kept
     assert not list(settings.runs_dir.rglob("*.pt"))
     assert list(settings.runs_dir.rglob("events.out.tfevents.*"))
@@ -218,4 +218,4 @@ def test_without_a_git_revision_a_model_is_made_all_the_same(
     monkeypatch: pytest.MonkeyPatch, found: str | None
 ) -> None:
     monkeypatch.setattr(shutil, "which", lambda _: found)
-    assert new_manifest(0, 1).git_revision == "unknown"
+    assert new_manifest("v", 0, 0, 1).git_revision == "unknown"

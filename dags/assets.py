@@ -1,0 +1,51 @@
+"""What the DAGs share: the assets that link them, parameters of their forms, the moment a run is about."""
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+
+from airflow.sdk import Asset, Param
+
+EVENT_LOG: Final = Asset("event_log")
+QUALITY: Final = Asset("quality")
+FEATURES: Final = Asset("features")
+EVALUATION: Final = Asset("evaluation")
+MODEL: Final = Asset("model")
+
+TRAINING_POOL: Final = "training"
+"""A pool of one slot: tasks that use all cores run one after another, whichever DAG they belong to."""
+
+AS_OF_KEY: Final = "as_of"
+"""Key of an asset event's extra: the moment, in microseconds since 1970, that its data goes up to."""
+
+AS_OF: Final = Param(
+    None,
+    type=["null", "string"],
+    format="date-time",
+    title="As of",
+    description="Use what happened before this time. Empty: up to what the last DAG brought, or now.",
+)
+FORCE: Final = Param(
+    None,
+    type=["null", "string"],
+    minLength=3,
+    maxLength=500,
+    title="Force, because",
+    description="Go on in spite of a failed check. The reason is kept. Empty: stop.",
+)
+
+TASK_DEFAULTS: Final = {
+    "owner": "freshet",
+    "retries": 3,
+    "retry_delay": timedelta(seconds=5),
+    "execution_timeout": timedelta(hours=6),
+}
+"""A task may be run again at any time: it leaves what an undisturbed run leaves."""
+
+
+def moment(params: Mapping[str, Any], triggers: Mapping[Any, Sequence[Any]]) -> int:
+    """Microseconds since 1970: the parameter, else the newest of the events that started the run, else now."""
+    if params["as_of"]:
+        return round(datetime.fromisoformat(params["as_of"]).timestamp() * 1e6)
+    brought = [event.extra[AS_OF_KEY] for events in triggers.values() for event in events]
+    return max(brought, default=round(datetime.now(UTC).timestamp() * 1e6))

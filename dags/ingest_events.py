@@ -1,0 +1,35 @@
+"""Move what the event log holds into the archive, every night and whenever it is asked for."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+from airflow.sdk import CronDataIntervalTimetable, dag, task
+
+from dags.assets import AS_OF_KEY, EVENT_LOG, TASK_DEFAULTS
+
+
+@dag(
+    schedule=CronDataIntervalTimetable("0 2 * * *", timezone="UTC"),
+    start_date=datetime(2025, 1, 1, tzinfo=UTC),
+    catchup=False,
+    max_active_runs=1,
+    default_args=TASK_DEFAULTS,
+    tags=["freshet"],
+    doc_md=__doc__,
+)
+def ingest_events() -> None:
+    """Drain the log; an event that is brought twice stands in the archive once."""
+
+    @task(outlets=[EVENT_LOG])
+    def drain(*, outlet_events: Any) -> dict[str, int]:
+        from feature_repo.settings import Settings
+        from training.ingest import ingest
+
+        ingested = ingest(Settings())
+        outlet_events[EVENT_LOG].extra = {"events": ingested.events, AS_OF_KEY: ingested.until}
+        return {"events": ingested.events}
+
+    drain()
+
+
+ingest_events()

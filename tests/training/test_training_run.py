@@ -1,0 +1,105 @@
+"""A training in steps, each in a process of its own, killed and done again: the model of an undisturbed one."""
+
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from feature_repo.errors import InputError
+from feature_repo.settings import Settings
+from serving.bundle import current_version, read_manifest
+from tests.conftest import wait_until
+from tests.training.conftest import FAST, TrainedShop
+from training.config import TrainingConfig
+from training.pipeline import begin, go_live, judge, learn_embeddings, learn_ranker, make_bundle
+from training.publish import evaluation_dir
+from training.training_run import WORK, TrainingRun
+
+STEPS = ("learn_embeddings", "learn_ranker", "judge", "make_bundle", "go_live")
+STEP = """
+import sys; from pathlib import Path
+from feature_repo.settings import Settings
+from training import pipeline
+from training.training_run import TrainingRun
+getattr(pipeline, sys.argv[1])(TrainingRun(Settings(home=Path(sys.argv[2]), redis_url=None), sys.argv[3]))
+"""
+
+
+def started(step: str, run: TrainingRun) -> "subprocess.Popen[bytes]":
+    return subprocess.Popen([sys.executable, "-c", STEP, step, str(run.settings.home), run.name])
+
+
+def arrays_of(model: Path) -> dict[str, str]:
+    """Checksums of what a model is made of."""
+    return dict(read_manifest(model).checksums)
+
+
+@pytest.mark.slow
+def test_steps_in_processes_killed_and_done_again_make_the_undisturbed_model(
+    trained: TrainedShop, tmp_path: Path
+) -> None:
+    settings = trained.copied_to(tmp_path / "home")
+    run = begin(settings, FAST)
+    signs_of_work = {
+        "learn_embeddings": lambda: list(run.folder.glob("*/events.out.tfevents.*")),
+        "learn_ranker": lambda: len(list(run.folder.glob("*/events.out.tfevents.*"))) > 1,
+        "make_bundle": lambda: (evaluation_dir(settings.models_dir, run.plan.version)).exists(),
+    }
+    for step in STEPS:
+        if step in signs_of_work:
+            with started(step, run) as process:
+                wait_until(signs_of_work[step], seconds=60)
+                process.send_signal(signal.SIGKILL)
+        with started(step, run) as process:
+            assert process.wait() == 0
+    assert current_version(settings.models_dir) == run.plan.version
+    undisturbed = trained.settings.models_dir
+    version = trained.outcome.version
+    assert arrays_of(settings.models_dir / run.plan.version) == arrays_of(undisturbed / version)
+    assert arrays_of(evaluation_dir(settings.models_dir, run.plan.version)) == arrays_of(
+        evaluation_dir(undisturbed, version)
+    )
+    assert run.outcome.scores["ranked"] == trained.outcome.scores["ranked"]
+    assert not run.work.exists()
+
+
+@pytest.mark.slow
+def test_a_finished_step_done_again_changes_nothing(trained: TrainedShop, tmp_path: Path) -> None:
+    settings = trained.copied_to(tmp_path / "home")
+    run = begin(settings, FAST)
+    for step in (learn_embeddings, learn_ranker, judge, make_bundle, make_bundle):
+        step(run)
+    published = go_live(run)
+    history = (settings.models_dir / "HISTORY.jsonl").read_bytes()
+    assert go_live(run) == published
+    assert (settings.models_dir / "HISTORY.jsonl").read_bytes() == history
+
+
+@pytest.mark.slow
+def test_events_that_arrive_during_a_training_wait_for_the_next(trained: TrainedShop, tmp_path: Path) -> None:
+    settings = trained.copied_to(tmp_path / "home")
+    run = begin(settings, FAST)
+    first, last = run.log.time.min(), run.log.time.max()
+    earlier = begin(settings, FAST, before=int((first + last) // 2))
+    assert earlier.log.time.max() < (first + last) // 2
+    assert earlier.name != run.name
+    with pytest.raises(InputError, match="another one took its place: start it again"):
+        learn_embeddings(TrainingRun(settings, run.name))
+
+
+@pytest.mark.slow
+def test_a_step_before_its_turn_says_which_one_is_missing(trained: TrainedShop, tmp_path: Path) -> None:
+    settings = trained.copied_to(tmp_path / "home")
+    run = begin(settings, TrainingConfig())
+    with pytest.raises(InputError, match="no embeddings yet"):
+        learn_ranker(run)
+    with pytest.raises(InputError, match="has not been evaluated yet"):
+        go_live(run)
+    assert (run.folder / WORK).exists()
+
+
+def test_a_run_that_never_began_is_named(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"no training run somewhere .*start it again"):
+        TrainingRun(Settings(home=tmp_path, redis_url=None), "somewhere")

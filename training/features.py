@@ -1,0 +1,159 @@
+"""Batch features as of a moment: computed from the log before it, kept in the offline store, brought online."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+
+from feature_repo.arrays import Bool, Float32, Strings
+from feature_repo.batch_features import ITEM_STATISTICS, USER_STATISTICS, user_statistics
+from feature_repo.catalog import read_users
+from feature_repo.encoded_log import EncodedLog, encode_log
+from feature_repo.errors import InputError
+from feature_repo.offline_store import (
+    ITEM_EMBEDDING,
+    ITEM_EMBEDDING_VERSION,
+    ITEM_KEY,
+    ITEM_WINDOWS,
+    SHOPPER_KEY,
+    SNAPSHOT_SCHEMAS,
+    USER_EMBEDDING,
+    USER_EMBEDDING_VERSION,
+    View,
+    forget_before,
+    read_snapshot,
+    snapshots,
+    write_snapshot,
+)
+from feature_repo.schema import DAY, HOUR, EventType, User, shopper_key
+from feature_repo.session_features import IS_INTERACTION, UNKNOWN_ITEM
+from feature_repo.settings import Settings
+from serving.bundle import Bundle, current_version, read_live_bundle
+from serving.embedded_redis import embedded_redis
+from training.assemble import Shop, item_columns, item_prices, user_embeddings
+from training.dataset import encode, read_inputs
+
+
+def build_features(settings: Settings, as_of: int) -> dict[str, int]:
+    """Write every view's rows as of a moment (microseconds) to the offline store; returns rows by view.
+
+    The same log gives the same files, whenever this runs. Embeddings are those of the live model, where there is
+    one. What is older than the settings keep is forgotten. Raises InputError when nothing happened before.
+    """
+    events, items = read_inputs(settings, before=as_of)
+    if not events.num_rows:
+        raise InputError(
+            f"{settings.archive_dir} holds no event before {as_of} us: `freshet import` brings in a log"
+        )
+    shop, log = encode(events, items)
+    tables = {
+        View.USER_STATISTICS: user_rows(shop, log, as_of),
+        View.USER_PROFILE: _profile_rows(settings),
+        View.ITEM_STATISTICS: _item_rows(shop, log, as_of),
+        View.ITEM_WINDOWS: _window_rows(log, as_of),
+    }
+    if current_version(settings.models_dir) is not None:
+        tables |= embedding_rows(read_live_bundle(settings.models_dir), events)
+    for view, rows in tables.items():
+        write_snapshot(settings.features_dir, view, rows, as_of)
+    forget_before(settings.features_dir, as_of - int(settings.features_kept_days * DAY))
+    return {view: rows.num_rows for view, rows in tables.items()}
+
+
+def bring_online(settings: Settings, as_of: int) -> None:
+    """Write what was built as of a moment (microseconds) to Redis; what is there as of a later one stays."""
+    from feature_repo.feature_store import materialize, open_store, push_item_windows
+
+    folder = settings.features_dir
+    built = [view for view in SNAPSHOT_SCHEMAS if as_of in snapshots(folder, view)]
+    with embedded_redis(settings) as url:
+        store = open_store(settings, url)
+        materialize(store, as_of, as_of, [view for view in built if view != View.ITEM_WINDOWS])
+        if View.ITEM_WINDOWS in built:
+            push_item_windows(store, _changed_windows(folder, as_of), as_of)
+
+
+def bring_vectors_online(settings: Settings, as_of: int) -> dict[str, int]:
+    """Compute the live model's vectors from the events before a moment and bring them online; rows by view."""
+    events, _ = read_inputs(settings, before=as_of)
+    tables = embedding_rows(read_live_bundle(settings.models_dir), events)
+    for view, rows in tables.items():
+        write_snapshot(settings.features_dir, view, rows, as_of)
+    bring_online(settings, as_of)
+    return {view: rows.num_rows for view, rows in tables.items()}
+
+
+def _changed_windows(features_dir: Path, as_of: int) -> pd.DataFrame:
+    """Counts of the items met in the newest day, and none for those that only the build before had counted."""
+    counts = read_snapshot(features_dir, View.ITEM_WINDOWS, as_of).to_pandas().set_index(ITEM_KEY)
+    for earlier in [moment for moment in snapshots(features_dir, View.ITEM_WINDOWS) if moment < as_of][-1:]:
+        before = read_snapshot(features_dir, View.ITEM_WINDOWS, earlier)[ITEM_KEY].to_pandas()
+        counts = counts.reindex(counts.index.union(before), fill_value=0)
+    return counts[list(ITEM_WINDOWS)].rename_axis(ITEM_KEY).reset_index()
+
+
+def user_rows(shop: Shop, log: EncodedLog, as_of: int) -> pa.Table:
+    """Rows of ``user_statistics`` for every shopper with an interaction before ``as_of`` (microseconds)."""
+    statistics = user_statistics(log, as_of, item_prices(log.before(as_of), shop)[0])
+    known = ~np.isnan(statistics).all(axis=1)
+    return _table(SHOPPER_KEY, log.shopper_keys[known], USER_STATISTICS, statistics[known])
+
+
+def embedding_rows(bundle: Bundle, events: pa.Table) -> dict[str, pa.Table]:
+    """Rows of ``user_embedding`` for the shoppers of ``events``, and of ``item_embedding``, by a model's tower."""
+    active = encode_log(events, bundle.item_ids).interactions()
+    known = np.bincount(active.shopper, minlength=len(active.shopper_keys)) > 0
+    users, items = user_embeddings(active, bundle.tower)[known], bundle.tower.embeddings
+    version = pa.scalar(bundle.manifest.version)
+    return {
+        View.USER_EMBEDDING: pa.table(
+            {
+                SHOPPER_KEY: pa.array(active.shopper_keys[known], pa.string()),
+                USER_EMBEDDING: _lists(users),
+                USER_EMBEDDING_VERSION: pa.repeat(version, len(users)),
+            }
+        ),
+        View.ITEM_EMBEDDING: pa.table(
+            {
+                ITEM_KEY: pa.array(bundle.item_ids, pa.string()),
+                ITEM_EMBEDDING: _lists(items),
+                ITEM_EMBEDDING_VERSION: pa.repeat(version, len(items)),
+            }
+        ),
+    }
+
+
+def _profile_rows(settings: Settings) -> pa.Table:
+    users = read_users(settings.catalog_dir)
+    keys = pa.array([shopper_key(user, None) for user in users[User.ID].to_pylist()], pa.string())
+    return pa.table({SHOPPER_KEY: keys, **{name: users[name] for name in (User.CONSENT, User.PROPERTIES)}})
+
+
+def _item_rows(shop: Shop, log: EncodedLog, as_of: int) -> pa.Table:
+    return _table(ITEM_KEY, shop.item_ids, ITEM_STATISTICS, item_columns(log, shop, as_of).statistics)
+
+
+def _window_rows(log: EncodedLog, as_of: int) -> pa.Table:
+    """Counts of the newest hour and day, for the items that were met in that day."""
+    log = log.select((log.time >= as_of - DAY) & (log.time < as_of) & (log.item != UNKNOWN_ITEM))
+    active, purchased = IS_INTERACTION[log.type], log.type == EventType.PURCHASE.code
+
+    def count(keep: Bool) -> pa.Array:
+        return pa.array(np.bincount(log.item[keep], minlength=len(log.item_ids))[met], pa.int64())
+
+    met = np.bincount(log.item[active], minlength=len(log.item_ids)) > 0
+    counts = (count(active & (log.time >= as_of - HOUR)), count(active), count(purchased))
+    keys = pa.array(log.item_ids[met], pa.string())
+    return pa.table({ITEM_KEY: keys, **dict(zip(ITEM_WINDOWS, counts, strict=True))})
+
+
+def _table(key: str, keys: Strings, names: Sequence[str], columns: Float32) -> pa.Table:
+    values = {name: pa.array(columns[:, place]) for place, name in enumerate(names)}
+    return pa.table({key: pa.array(keys, pa.string()), **values})
+
+
+def _lists(vectors: Float32) -> pa.Array:
+    rows, width = vectors.shape
+    return pa.ListArray.from_arrays(pa.array(np.arange(rows + 1) * width, pa.int32()), vectors.ravel())

@@ -1,0 +1,158 @@
+"""A training run on disk: what it learns from, frozen, and what its steps have made so far.
+
+    runs/<name>/plan.json       version, configuration, window and cuts of time
+    runs/<name>/outcome.json    scores and verdict
+    runs/<name>/work/           frozen log and results of steps, removed when the bundle is made
+    runs/<name>/<moment>/       TensorBoard scalars of the embeddings fitted up to that moment
+
+Each file appears whole or not at all, so that a step that was killed is simply done again. The name is the
+fingerprint of log and configuration: the same training begun again goes on where it was.
+"""
+
+import shutil
+from dataclasses import dataclass, fields
+from datetime import UTC, datetime
+from functools import cached_property
+from io import BytesIO
+from pathlib import Path
+from typing import Final, Self
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pydantic import TypeAdapter
+
+from feature_repo.durable_file import replace_file, to_parquet
+from feature_repo.encoded_log import EncodedLog
+from feature_repo.errors import InputError
+from feature_repo.settings import Settings
+from feature_repo.user_tower import UserTower
+from training.assemble import Shop
+from training.config import TrainingConfig
+from training.dataset import Split, encode
+from training.evaluation import Scores
+from training.publish import Verdict
+
+PLAN: Final = "plan.json"
+OUTCOME: Final = "outcome.json"
+WORK: Final = "work"
+EVENTS: Final = "events.parquet"
+ITEMS: Final = "items.parquet"
+FIRST_TOWER: Final = "first_tower.npz"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run is going to do; times in microseconds since 1970."""
+
+    version: str
+    created: int
+    config: TrainingConfig
+    split: Split
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a run made: the version, its scores by method, the gate's verdict."""
+
+    version: str
+    scores: dict[str, Scores]
+    verdict: Verdict
+
+    def summary(self) -> dict[str, str]:
+        """The outcome as a person reads it: a line per method."""
+        scores = {f"NDCG@10 {name}": str(score.ndcg_at_10) for name, score in self.scores.items()}
+        return {"version": self.version, **scores, "gate": str(self.verdict)}
+
+
+_PLAN = TypeAdapter(Plan)
+_OUTCOME = TypeAdapter(Outcome)
+
+
+class TrainingRun:
+    """The folder of one run. Raises InputError where another run has taken the place of this one."""
+
+    def __init__(self, settings: Settings, name: str) -> None:
+        self.settings = settings
+        self.name = name
+        self.folder = settings.runs_dir / name
+        self.work = self.folder / WORK
+        try:
+            self.plan = _PLAN.validate_json((self.folder / PLAN).read_bytes())
+        except FileNotFoundError:
+            raise InputError(
+                f"there is no training run {name} under {settings.runs_dir}: start it again"
+            ) from None
+
+    @classmethod
+    def begin(cls, settings: Settings, name: str, plan: Plan, events: pa.Table, items: pa.Table) -> Self:
+        """Freeze what the run learns from. What an unfinished earlier run left behind is removed."""
+        folder = settings.runs_dir / name
+        for work in settings.runs_dir.glob(f"*/{WORK}"):
+            if work.parent != folder:
+                shutil.rmtree(work)
+        (folder / WORK).mkdir(parents=True, exist_ok=True)
+        (folder / OUTCOME).unlink(missing_ok=True)
+        replace_file(folder / WORK / EVENTS, to_parquet(events))
+        replace_file(folder / WORK / ITEMS, to_parquet(items))
+        replace_file(folder / PLAN, _PLAN.dump_json(plan))
+        return cls(settings, name)
+
+    @cached_property
+    def _inputs(self) -> tuple[Shop, EncodedLog]:
+        try:
+            events, items = (pq.read_table(self.work / file) for file in (EVENTS, ITEMS))
+        except FileNotFoundError:
+            raise InputError(
+                f"training run {self.name} has ended or another one took its place: start it again"
+            ) from None
+        return encode(events, items)
+
+    @property
+    def shop(self) -> Shop:
+        """The shop's items when the run began."""
+        return self._inputs[0]
+
+    @property
+    def log(self) -> EncodedLog:
+        """The log when the run began."""
+        return self._inputs[1]
+
+    @property
+    def judged(self) -> Path:
+        """Folder of the bundle that knows nothing of the test part."""
+        return self.work / "judged"
+
+    def first_tower(self) -> UserTower | None:
+        """The tower of the oldest part, None before it is fitted."""
+        path = self.work / FIRST_TOWER
+        if not path.exists():
+            return None
+        with np.load(path) as arrays:
+            return UserTower(*(arrays[field.name] for field in fields(UserTower)))
+
+    def keep_first_tower(self, tower: UserTower) -> None:
+        """Leave the tower of the oldest part to the later steps."""
+        content = BytesIO()
+        np.savez(content, **{field.name: getattr(tower, field.name) for field in fields(tower)})
+        replace_file(self.work / FIRST_TOWER, content.getvalue())
+
+    def scalars(self, until: int) -> Path:
+        """Folder for TensorBoard of embeddings fitted on the events before ``until`` (microseconds)."""
+        return self.folder / datetime.fromtimestamp(until / 1e6, UTC).strftime("%Y%m%dT%H%M%S")
+
+    @property
+    def outcome(self) -> Outcome:
+        """What the evaluation found. Raises InputError before it."""
+        try:
+            return _OUTCOME.validate_json((self.folder / OUTCOME).read_bytes())
+        except FileNotFoundError:
+            raise InputError(f"training run {self.name} has not been evaluated yet") from None
+
+    def keep_outcome(self, outcome: Outcome) -> None:
+        """Keep what the evaluation found."""
+        replace_file(self.folder / OUTCOME, _OUTCOME.dump_json(outcome, indent=2))
+
+    def remove_work(self) -> None:
+        """Remove what only the steps up to the bundle need."""
+        shutil.rmtree(self.work, ignore_errors=True)
