@@ -125,6 +125,11 @@ class TestPorts:
             assert time.monotonic() - started < 3, "one that never answers is not waited for"
         assert check(settings).level == Level.OK
 
+    def test_the_port_of_a_redis_that_freshet_does_not_start_may_be_taken(self, settings: Settings) -> None:
+        given = settings.model_copy(update={"redis_url": SecretStr("redis://elsewhere:6379")})
+        with socket.create_server(("127.0.0.1", given.redis_port)):
+            assert CHECKS["redis port"](given).level == Level.OK
+
     def test_two_settings_of_one_port_are_found(self, settings: Settings) -> None:
         clash = settings.model_copy(update={"port": settings.airflow_port})
         assert is_problem(CHECKS["port"](clash), "is also FRESHET_AIRFLOW_PORT", "FRESHET_PORT")
@@ -235,6 +240,12 @@ class TestRedis:
         assert is_problem(findings["Redis"], "does not answer", "unset it: Freshet then starts one")
         assert "secret" not in str(findings)
         assert findings["backlog"] == Finding(Level.OK, "not asked: Redis does not answer")
+
+    def test_a_url_that_cannot_be_read_is_found_and_its_password_kept(self, settings: Settings) -> None:
+        split = settings.model_copy(update={"redis_url": SecretStr("redis://:top#secret@127.0.0.1:6379")})
+        findings = examine(split)
+        assert is_problem(findings["Redis"], "FRESHET_REDIS_URL cannot be read", "%-codes")
+        assert "top" not in str(findings)
 
     def test_no_server_to_start_is_found(self, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
         def none() -> Path:

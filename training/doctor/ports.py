@@ -17,6 +17,8 @@ from training.doctor.redis_client import LOCAL, PATIENCE_SECONDS, is_redis_of_ho
 
 def _check(field: str, is_freshet: Callable[[Settings, int], bool], settings: Settings) -> Finding:
     """Whether the port that a setting names can be had, or is held by the one it is meant for."""
+    if field == "redis_port" and settings.redis_url is not None:
+        return Finding(Level.OK, "is not used: FRESHET_REDIS_URL names another")
     port = getattr(settings, field)
     cure = f"set {_variable(field)} to a free port"
     twins = [_variable(name) for name in HOLDERS if name != field and getattr(settings, name) == port]

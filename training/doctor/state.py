@@ -31,7 +31,13 @@ def redis(settings: Settings) -> Finding:
         with connect(url) as client:
             info = cast("dict[str, Any]", client.info())
             faults = _faults(client, info)
-    except (RedisError, ValueError) as error:
+    except ValueError:  # its message may hold a part of the password
+        return Finding(
+            Level.PROBLEM,
+            "FRESHET_REDIS_URL cannot be read",
+            "write redis://[user:password@]host:port, with %-codes for what is special in the password",
+        )
+    except RedisError as error:
         return Finding(
             Level.PROBLEM,
             f"the one of FRESHET_REDIS_URL does not answer ({error})",
