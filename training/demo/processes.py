@@ -79,6 +79,7 @@ def environment(settings: Settings) -> dict[str, str]:
         **_freshet(settings),
         **_airflow(settings),
         **_secrets(settings),
+        "PYTHONPATH": str(DAGS.parent),  # the DAG files import what they share from their own package
         "OMP_WAIT_POLICY": "PASSIVE",  # LightGBM's threads spin otherwise
         "OPENBLAS_NUM_THREADS": "1",
         "NO_PROXY": LOOPBACK,  # tasks talk to the API server, never through a proxy
@@ -129,6 +130,8 @@ def _airflow(settings: Settings) -> dict[str, str]:
             "trigger_log_server_port": settings.airflow_trigger_log_port,
         },
         "dag_processor": {"parsing_processes": 1, "refresh_interval": 10, "min_file_process_interval": 30},
+        # A task outlasts a restart of the API server.
+        "workers": {"execution_api_retries": 8, "max_failed_heartbeats": 6},
         "scheduler": {
             "task_instance_heartbeat_sec": _HEARTBEAT_SECONDS,
             "task_instance_heartbeat_timeout": _HEARTBEAT_TIMEOUT_SECONDS,

@@ -62,8 +62,10 @@ class Supervision:
         self._stopping.set()
         if self._process is not None:
             self._process.terminate()
-        self._thread.join(3 * STOP_SECONDS)
-        end_descendants()
+        try:
+            self._thread.join(3 * STOP_SECONDS)
+        finally:  # also when the person is impatient
+            end_descendants()
 
     def _run(self) -> None:
         # supervisord is told of the death of the thread that started it: this one, which waits for its end.
@@ -115,6 +117,7 @@ def supervised(
     try:
         yield supervision
     finally:
+        say("all processes stop ...")
         supervision.stop()
 
 

@@ -1,0 +1,176 @@
+"""The whole platform on this machine, from free ports to a live model."""
+
+import os
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from http import HTTPStatus
+from importlib.metadata import version
+from pathlib import Path
+from typing import Final
+
+import httpx
+
+from feature_repo.errors import InputError
+from feature_repo.settings import Settings
+from serving.bundle import current_version
+from training.demo.airflow_api import Airflow, AirflowError, AssetEvent
+from training.demo.dag_chain import CHAIN, ChainFollower
+from training.demo.processes import (
+    LOOPBACK,
+    Process,
+    api_url,
+    environment,
+    preparations,
+    processes,
+)
+from training.demo.screen import Screen
+from training.demo.shops import Shop
+from training.demo.supervision import ProcessFailedError, Supervision, last_lines, supervised
+from training.demo.supervisord_config import log_path
+
+START_SECONDS: Final = 180.0
+"""Longest that the processes may take to be healthy, on a busy machine."""
+_UNTIL_ALL_IS_UP: Final = {"AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION": "True"}
+"""Else Airflow would start the run of the night before on its own, as soon as it has read the DAG."""
+_MODEL_SECONDS: Final = 30.0
+_POLL_SECONDS: Final = 0.5
+_TIMEOUT_SECONDS: Final = 10.0
+
+
+@dataclass(frozen=True)
+class Platform:
+    """A running platform, and how to talk to it."""
+
+    settings: Settings
+    screen: Screen
+    supervision: Supervision
+    airflow: Airflow
+    api: httpx.Client
+
+    def run_dags(self, dags: Sequence[str]) -> list[AssetEvent]:
+        """Start the first of the DAGs and follow it and those that it sets off; what they told of assets."""
+        first = self.airflow.start(dags[0], {})
+        self.airflow.unpause()
+        follower = ChainFollower(self.airflow, self.screen, self.supervision.require_running)
+        return follower.follow(first, dags)
+
+    def make_model_live(self) -> list[AssetEvent]:
+        """Have the DAGs train a model, unless one is live; what they told of assets."""
+        live = current_version(self.settings.models_dir)
+        if live is not None:
+            self.screen.say(f"model {live} is live already")
+            self.airflow.unpause()
+            told = []
+        else:
+            told = self.run_dags(CHAIN)
+        with self.screen.step("the API answers with the model"):
+            self._wait(self._model_serves, _MODEL_SECONDS, "the API did not take the model up")
+        return told
+
+    def wait_until_healthy(self) -> None:
+        """Return when every process answers and every DAG is known."""
+        with self.screen.step("processes start") as show:
+            self._wait(lambda: self._healthy(show), START_SECONDS, "the processes are not healthy")
+
+    def _healthy(self, show: Callable[[str], None]) -> bool:
+        missing = self.airflow.unhealthy()
+        if not missing:
+            missing = [f"DAG {dag}" for dag in self.airflow.missing(CHAIN)]
+        if not self._api_answers("/healthz"):
+            missing.append("api")
+        show("waiting for " + ", ".join(missing))
+        return not missing
+
+    def _model_serves(self) -> bool:
+        return self._api_answers("/readyz")
+
+    def _api_answers(self, path: str) -> bool:
+        try:
+            return self.api.get(path).status_code == HTTPStatus.OK
+        except httpx.TransportError:
+            return False
+
+    def _wait(self, condition: Callable[[], bool], seconds: float, problem: str) -> None:
+        deadline = time.monotonic() + seconds
+        while not condition():
+            self.supervision.require_running()
+            if time.monotonic() > deadline:
+                raise AirflowError(
+                    f"{problem} after {seconds:.0f} s: the logs in {self.settings.logs_dir} say why"
+                )
+            time.sleep(_POLL_SECONDS)
+
+
+@contextmanager
+def running_platform(shop: Shop, screen: Screen) -> Iterator[Platform]:
+    """The platform over a shop, which is imported first if its home is empty; it ends with the context.
+
+    Raises InputError when a port is taken, ProcessFailedError when a command or a process fails.
+    """
+    settings = shop.settings
+    require_free_ports(processes(settings))
+    variables = {name: value for name, value in os.environ.items() if not name.startswith("AIRFLOW_")}
+    variables |= environment(settings) | _UNTIL_ALL_IS_UP
+    settings.logs_dir.mkdir(parents=True, exist_ok=True)
+    if not _is_imported(settings):
+        for arguments in shop.commands:
+            _run(Process(arguments[0], ("freshet", *arguments)), variables, settings.logs_dir, screen)
+    prepared = settings.airflow_dir / f"prepared-{version('apache-airflow')}"
+    if not prepared.exists():
+        for process in preparations():
+            _run(process, variables, settings.logs_dir, screen)
+        prepared.touch()
+    with (
+        supervised(processes(settings), variables, settings.logs_dir.absolute(), screen.say) as supervision,
+        Airflow(settings) as airflow,
+        httpx.Client(base_url=api_url(settings), timeout=_TIMEOUT_SECONDS, trust_env=False) as api,
+    ):
+        platform = Platform(settings, screen, supervision, airflow, api)
+        platform.wait_until_healthy()
+        yield platform
+
+
+def require_free_ports(wanted: Sequence[Process]) -> None:
+    """Raise InputError, naming ports, processes and settings, when a port cannot be had."""
+    taken = [
+        f"port {port.number} is taken, and {process.name} needs it: end what listens there, or set "
+        f"{port.setting} to a free port"
+        for process in wanted
+        for port in process.ports
+        if not _is_free(port.number)
+    ]
+    if taken:
+        raise InputError("; ".join(taken))
+
+
+def _is_free(port: int) -> bool:
+    try:
+        socket.create_server((LOOPBACK, port)).close()
+    except OSError:
+        return False
+    return True
+
+
+def _is_imported(settings: Settings) -> bool:
+    """An import writes its report last."""
+    return any(settings.imports_dir.glob("*/report.json"))
+
+
+def _run(process: Process, variables: Mapping[str, str], logs: Path, screen: Screen) -> None:
+    """Run a command to its end. Raises ProcessFailedError with the end of its output."""
+    path = log_path(logs, process.name)
+    with screen.step(" ".join(process.command[:3])), path.open("wb") as log:
+        done = subprocess.run(  # noqa: S603
+            process.arguments,
+            env=dict(variables),
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            check=False,
+        )
+    if done.returncode:
+        raise ProcessFailedError(f"{' '.join(process.command)} failed; its output ends\n{last_lines(path)}")
