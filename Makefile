@@ -55,6 +55,10 @@ bench: $(ENVIRONMENT) ## measure ingestion and recommendation on this machine
 bench-training: $(ENVIRONMENT) ## measure import and training of a million events on this machine
 	$(BIN)/python -m tests.bench_training
 
+.PHONY: image-check
+image-check: $(ENVIRONMENT) ## build both images with Docker or buildah, and prove that they work
+	$(BIN)/python -m tests.image_check
+
 .PHONY: lock
 lock: $(ENVIRONMENT) ## resolve requirements.lock anew from pyproject.toml
 	$(BIN)/uv pip compile --quiet --upgrade-package torch --no-emit-find-links --no-emit-index-url --no-annotate --python-version 3.11 \
