@@ -4,6 +4,7 @@ FreshetError
 ├── InputError        a file, row or argument that a person gave is unusable
 ├── BundleError       a model bundle is missing, damaged or made for other features
 ├── GateRefusedError  a trained bundle is worse than the one that is live
+├── QualityError      a part of the log is not fit to be learned from
 └── LogUnavailableError   the event log cannot be reached or is full; try again later
 
 Every message says what is wrong, where, and what to do next. The command line prints it as one
@@ -25,6 +26,10 @@ class BundleError(FreshetError):
 
 class GateRefusedError(FreshetError):
     """A trained bundle scores below the lower bound of the one that is live."""
+
+
+class QualityError(FreshetError):
+    """A part of the log is not fit to be learned from."""
 
 
 class LogUnavailableError(FreshetError):

@@ -1,17 +1,21 @@
 """What a training reads: the shop and its log, encoded, and how time is cut."""
 
 import hashlib
+import logging
 from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
+import pyarrow as pa
 
 from feature_repo.archive import Archive
 from feature_repo.catalog import read_items
 from feature_repo.encoded_log import EncodedLog, encode_log
 from feature_repo.schema import Event
 from feature_repo.settings import Settings
+from training import cleaning
 from training.assemble import Shop, describe_shop
+from training.log_checks import without_stopped
 
 COLUMNS: Final = [
     Event.ID,
@@ -24,6 +28,8 @@ COLUMNS: Final = [
     Event.VALUE,
 ]
 
+logger = logging.getLogger(__name__)
+
 
 @dataclass(frozen=True)
 class Split:
@@ -34,13 +40,30 @@ class Split:
     end: int
 
 
-def read_shop(settings: Settings) -> tuple[Shop, EncodedLog]:
-    """The archive, each event once, encoded; and the shop's items."""
+def read_inputs(settings: Settings, before: int | None = None) -> tuple[pa.Table, pa.Table]:
+    """Events of the archive (COLUMNS), cleaned, earlier than ``before`` (microseconds); and the catalog.
+
+    Windows that were stopped for their quality are left out.
+    """
     archive = Archive(settings.archive_dir)
     archive.compact()
-    events = archive.read(columns=COLUMNS)
-    shop = describe_shop(events, read_items(settings.catalog_dir))
+    items = read_items(settings.catalog_dir)
+    archived = archive.read(end=before, columns=cleaning.COLUMNS)
+    events, findings = cleaning.clean(without_stopped(archived, settings), items, settings)
+    counts = "".join(f", {finding.rows:,} {finding.action} ({finding.rule})" for finding in findings)
+    logger.info("log: %s of %s events to learn from%s", f"{len(events):,}", f"{len(archived):,}", counts)
+    return events.select(COLUMNS), items
+
+
+def encode(events: pa.Table, items: pa.Table) -> tuple[Shop, EncodedLog]:
+    """The shop's items, and its log in their codes."""
+    shop = describe_shop(events, items)
     return shop, encode_log(events, shop.item_ids)
+
+
+def read_shop(settings: Settings, before: int | None = None) -> tuple[Shop, EncodedLog]:
+    """The shop's items and its log before a moment, encoded."""
+    return encode(*read_inputs(settings, before))
 
 
 def split_by_time(active: EncodedLog, *, ranker_share: float, test_share: float) -> Split:
