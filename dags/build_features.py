@@ -34,7 +34,7 @@ def build_features() -> None:
 
     @task(outlets=[QUALITY], pool=TRAINING_POOL)
     def check_quality(as_of: int, *, params: Any, outlet_events: Any) -> dict[str, Any]:
-        from training.cleaning import check_day
+        from training.log_checks import check_day
 
         from feature_repo.settings import Settings
 
@@ -44,7 +44,7 @@ def build_features() -> None:
 
     @task(retries=0)
     def require_quality(report: dict[str, Any]) -> None:
-        from training.cleaning import require_passed
+        from training.log_checks import require_passed
 
         require_passed(report)
 
