@@ -8,16 +8,16 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from airflow.dag_processing.dagbag import DagBag
-from airflow.models.asset import AssetEvent
-from airflow.utils.session import create_session
-from sqlalchemy import select
-
 DAGS = Path(__file__).parents[2] / "dags"
 
 
 def run(dag_id: str, conf: dict[str, Any]) -> dict[str, Any]:
     """State and traces of one run."""
+    from airflow.dag_processing.dagbag import DagBag
+    from airflow.models.asset import AssetEvent
+    from airflow.utils.session import create_session
+    from sqlalchemy import select
+
     dag = DagBag(DAGS).get_dag(dag_id)
     result = dag.test(run_conf=conf)
     with create_session() as session:

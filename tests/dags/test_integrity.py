@@ -1,0 +1,87 @@
+"""The DAG files as Airflow's parser sees them."""
+
+import json
+import os
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+
+from tests.dags.run_dag import DAGS
+
+HEAVY = ("duckdb", "feast", "lightgbm", "numpy", "pandas", "pandera", "pyarrow", "redis", "scipy", "torch")
+DESCRIBE = """
+import json, sys
+from airflow.dag_processing.dagbag import DagBag
+bag = DagBag(sys.argv[1])
+sys.stdout.write("\\n" + json.dumps({
+    "errors": bag.import_errors,
+    "heavy": sorted({name.partition(".")[0] for name in sys.modules} & set(sys.argv[2].split(","))),
+    "dags": {
+        dag_id: {
+            "doc": dag.doc_md,
+            "params": {name: {**param.schema, "description": param.description} for name, param in dag.params.items()},
+            "retries": {task.task_id: task.retries for task in dag.tasks},
+            "pools": {task.task_id: task.pool for task in dag.tasks},
+            "max_active_runs": dag.max_active_runs,
+        } for dag_id, dag in bag.dags.items()
+    },
+}, default=str))
+"""
+
+
+@pytest.fixture(scope="module")
+def parsed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """What a process that only parses the DAG files finds."""
+    home = {"AIRFLOW_HOME": str(tmp_path_factory.mktemp("airflow")), "AIRFLOW__CORE__LOAD_EXAMPLES": "False"}
+    command = [sys.executable, "-c", DESCRIBE, str(DAGS), ",".join(HEAVY)]
+    output = subprocess.run(command, env=os.environ | home, capture_output=True, text=True, check=True).stdout
+    return json.loads(output.splitlines()[-1])
+
+
+def test_every_dag_file_parses_and_names_its_dag(parsed: dict[str, Any]) -> None:
+    files = {path.stem for path in DAGS.glob("*.py")} - {"__init__", "assets"}
+    assert parsed["errors"] == {}
+    assert (
+        set(parsed["dags"]) == files == {"ingest_events", "build_features", "train_models", "rollback_model"}
+    )
+
+
+def test_parsing_imports_nothing_heavy(parsed: dict[str, Any]) -> None:
+    assert parsed["heavy"] == []
+
+
+def test_every_parameter_tells_its_type_and_meaning(parsed: dict[str, Any]) -> None:
+    params = {name: schema for dag in parsed["dags"].values() for name, schema in dag["params"].items()}
+    assert set(params) == {"as_of", "force", "epochs", "dry_run", "version"}
+    assert [
+        name for name, schema in params.items() if "type" not in schema or not schema["description"]
+    ] == []
+    assert (params["epochs"]["minimum"], params["epochs"]["maximum"]) == (1, 100)
+
+
+def test_what_uses_all_cores_waits_for_the_one_slot_of_the_training_pool(parsed: dict[str, Any]) -> None:
+    pools = {
+        task: pool
+        for dag in ("build_features", "train_models")
+        for task, pool in parsed["dags"][dag]["pools"].items()
+    }
+    heavy = {
+        "check_quality",
+        "compute",
+        "materialize",
+        "freeze_log",
+        "embeddings",
+        "ranker",
+        "evaluate",
+        "bundle",
+    }
+    assert {pools[task] for task in heavy} == {"training"}
+
+
+def test_a_task_is_tried_again_unless_it_decides(parsed: dict[str, Any]) -> None:
+    retries = {task: n for dag in parsed["dags"].values() for task, n in dag["retries"].items()}
+    decisions = {"require_quality", "publish", "roll_back"}
+    assert {task for task, n in retries.items() if n == 0} == decisions
+    assert {dag["max_active_runs"] for dag in parsed["dags"].values()} == {1}
