@@ -43,7 +43,11 @@ def open_store(settings: Settings, redis_url: str) -> FeatureStore:
     with FileLock(registry.with_suffix(".lock")), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "On demand feature view is an experimental feature", RuntimeWarning)
         store = FeatureStore(config=RepoConfig(**config, repo_path=_FOLDER))
-        store.apply(list(define(features_dir)))  # leaves alone what has not changed
+        definitions = define(features_dir)
+        for known in store.list_feature_views():
+            if view := getattr(definitions, known.name, None):  # what Feast did with it is no change of it
+                view.materialization_intervals, view.state = known.materialization_intervals, known.state
+        store.apply(list(definitions))  # leaves alone what has not changed
     return store
 
 
