@@ -10,6 +10,7 @@ from typing import Final
 
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from feature_repo.batch_features import ITEM_STATISTICS, USER_STATISTICS
 from feature_repo.durable_file import replace_file, to_parquet
@@ -86,6 +87,11 @@ def write_snapshot(features_dir: Path, view: str, rows: pa.Table, as_of: int) ->
 def snapshots(features_dir: Path, view: str) -> list[int]:
     """Moments (microseconds) of which a view has a file, the oldest first."""
     return sorted(int(file.stem) for file in _folder(features_dir, view).glob("[0-9]*.parquet"))
+
+
+def read_snapshot(features_dir: Path, view: str, as_of: int) -> pa.Table:
+    """A view's rows as of a moment (microseconds) of which it has a file."""
+    return pq.read_table(_folder(features_dir, view) / f"{as_of}.parquet")
 
 
 def forget_before(features_dir: Path, moment: int) -> None:
