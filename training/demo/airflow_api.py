@@ -90,19 +90,20 @@ class Airflow:
         known = {dag["dag_id"] for dag in self._get("/dags", limit=100)["dags"]}
         return [dag for dag in dags if dag not in known]
 
-    def start(self, dag: str, conf: Mapping[str, Any]) -> Run:
-        """Start a run with these parameters.
-
-        Where a scheduled run is due, this is it: Airflow starts no second one for the same time, and one that
-        it has started already is returned.
-        """
+    def start(self, dag: str) -> Run:
+        """Start a run. Where a scheduled one is due, Airflow starts that as soon as the DAG may run."""
         due = self._due(dag)
-        body = {"logical_date": due, "conf": dict(conf)}
-        reply = self._request("POST", f"/dags/{dag}/dagRuns", json=body)
-        if reply.status_code == HTTPStatus.CONFLICT:
-            runs = self._get(f"/dags/{dag}/dagRuns", logical_date_gte=due, logical_date_lte=due)
-            return Run(dag, runs["dag_runs"][0]["dag_run_id"])
-        return Run(dag, _content(reply)["dag_run_id"])
+        self.unpause()
+        if due is None:
+            reply = self._request("POST", f"/dags/{dag}/dagRuns", json={"logical_date": None})
+            return Run(dag, _content(reply)["dag_run_id"])
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while time.monotonic() < deadline:
+            runs = self._get(f"/dags/{dag}/dagRuns", logical_date_gte=due, logical_date_lte=due)["dag_runs"]
+            if runs:
+                return Run(dag, runs[0]["dag_run_id"])
+            time.sleep(_RETRY_SECONDS)
+        raise AirflowError(f"{dag} is due since {due}, but Airflow does not start it: is its scheduler well?")
 
     def unpause(self) -> None:
         """Let every DAG run."""

@@ -35,7 +35,7 @@ from training.demo.supervisord_config import log_path
 START_SECONDS: Final = 180.0
 """Longest that the processes may take to be healthy, on a busy machine."""
 _UNTIL_ALL_IS_UP: Final = {"AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION": "True"}
-"""Else Airflow would start the run of the night before on its own, as soon as it has read the DAG."""
+"""Else Airflow starts the run of the night before as soon as it has read the DAG, before it can be answered."""
 _MODEL_SECONDS: Final = 30.0
 _POLL_SECONDS: Final = 0.5
 _TIMEOUT_SECONDS: Final = 10.0
@@ -53,8 +53,7 @@ class Platform:
 
     def run_dags(self, dags: Sequence[str]) -> list[AssetEvent]:
         """Start the first of the DAGs and follow it and those that it sets off; what they told of assets."""
-        first = self.airflow.start(dags[0], {})
-        self.airflow.unpause()
+        first = self.airflow.start(dags[0])
         follower = ChainFollower(self.airflow, self.screen, self.supervision.require_running)
         return follower.follow(first, dags)
 

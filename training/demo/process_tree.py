@@ -2,6 +2,7 @@
 
 import ctypes
 import sys
+import time
 from collections.abc import Iterable
 from contextlib import suppress
 from typing import Final
@@ -19,8 +20,13 @@ def adopt_orphans() -> None:
 
 
 def end_descendants() -> None:
-    """Kill every descendant of this process and wait until they are gone."""
-    end_trees(psutil.Process().children())
+    """Kill every descendant of this process and wait until they are gone.
+
+    Those whose parent dies meanwhile become children of this process, so it looks again until there are none.
+    """
+    deadline = time.monotonic() + _GONE_SECONDS
+    while (children := psutil.Process().children()) and time.monotonic() < deadline:
+        end_trees(children)
 
 
 def end_trees(roots: Iterable[psutil.Process]) -> None:

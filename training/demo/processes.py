@@ -79,7 +79,6 @@ def environment(settings: Settings) -> dict[str, str]:
         **_freshet(settings),
         **_airflow(settings),
         **_secrets(settings),
-        "PYTHONPATH": str(DAGS.parent),  # the DAG files import what they share from their own package
         "OMP_WAIT_POLICY": "PASSIVE",  # LightGBM's threads spin otherwise
         "OPENBLAS_NUM_THREADS": "1",
         "NO_PROXY": LOOPBACK,  # tasks talk to the API server, never through a proxy
