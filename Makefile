@@ -47,6 +47,10 @@ lint: $(ENVIRONMENT) ## ruff, mypy --strict and the import direction
 serve: $(ENVIRONMENT) ## run the API on 127.0.0.1:8000 (with an embedded Redis unless FRESHET_REDIS_URL is set)
 	$(BIN)/freshet serve
 
+.PHONY: demo
+demo: $(ENVIRONMENT) ## the whole platform on this machine, until Ctrl-C; CHECK=1 verifies it, DATA=NAME takes a real shop
+	$(BIN)/freshet demo $(if $(CHECK),--check) $(if $(DATA),--data $(DATA))
+
 .PHONY: bench
 bench: $(ENVIRONMENT) ## measure ingestion and recommendation on this machine
 	$(BIN)/python -m tests.bench

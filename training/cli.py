@@ -216,3 +216,28 @@ def serve() -> None:
     from serving.server import serve
 
     serve(read_settings())
+
+
+@app.command()
+def demo(
+    *,
+    check: Annotated[
+        bool, typer.Option("--check", help="Do it all in a new folder, verify it, stop; exit 0 or 1.")
+    ] = False,
+    data: Annotated[
+        str | None, typer.Option(help="Real shop, a folder of FRESHET_DATA  [default: the simulated one]")
+    ] = None,
+) -> None:
+    """Run the whole platform on this machine: Redis, Airflow, the API, and a shopper who tries them."""
+    from functools import partial
+
+    from training.demo.check import passes
+    from training.demo.demo import demonstrate
+    from training.demo.shops import find_shop
+
+    logging.getLogger("httpx").setLevel(logging.WARNING)  # it would tell of every request
+    files = os.environ.get("FRESHET_DATA")
+    find = partial(find_shop, name=data, data=Path(files) if files else None)
+    if check:
+        raise typer.Exit(0 if passes(read_settings(), find) else 1)
+    demonstrate(find(read_settings()))
