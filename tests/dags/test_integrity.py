@@ -21,7 +21,9 @@ sys.stdout.write("\\n" + json.dumps({
     "dags": {
         dag_id: {
             "doc": dag.doc_md,
-            "params": {name: {**param.schema, "description": param.description} for name, param in dag.params.items()},
+            "params": {
+                name: {**param.schema, "description": param.description} for name, param in dag.params.items()
+            },
             "retries": {task.task_id: task.retries for task in dag.tasks},
             "pools": {task.task_id: task.pool for task in dag.tasks},
             "max_active_runs": dag.max_active_runs,
