@@ -111,11 +111,11 @@ def train(
     force: Annotated[str | None, typer.Option(help="Publish even a worse model, for this reason.")] = None,
 ) -> None:
     """Train on the archive, evaluate, and publish the model if it passes the gate."""
-    from training.embedding_model import EmbeddingConfig
+    from training.config import with_epochs
     from training.evaluation import to_text
-    from training.pipeline import TrainingConfig, train
+    from training.pipeline import train
 
-    outcome = train(read_settings(), TrainingConfig(embeddings=EmbeddingConfig(epochs=epochs)), force)
+    outcome = train(read_settings(), with_epochs(epochs), force)
     typer.echo(to_text(outcome.scores))
     typer.echo(f"{outcome.verdict}\nmodel {outcome.version} is live")
 
@@ -182,24 +182,10 @@ def recommend(
 @app.command()
 def ingest() -> None:
     """Move what the event log holds into the archive."""
-    import asyncio
-
-    from feature_repo.archive import Archive
-    from feature_repo.redis_event_log import RedisEventLog
-    from serving.embedded_redis import embedded_redis
-    from training.ingest import drain
+    from training.ingest import ingest
 
     settings = read_settings()
-
-    async def run(url: str) -> int:
-        log = RedisEventLog.connect(url, settings)
-        try:
-            return await drain(log, Archive(settings.archive_dir))
-        finally:
-            await log.aclose()
-
-    with embedded_redis(settings) as url:
-        typer.echo(f"{asyncio.run(run(url))} events moved to {settings.archive_dir}")
+    typer.echo(f"{ingest(settings).events} events moved to {settings.archive_dir}")
 
 
 @app.command()
