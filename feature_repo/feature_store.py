@@ -1,7 +1,8 @@
 """Freshet's feature store: Feast over the offline store's files, a registry and Redis. Its import takes seconds."""
 
 import warnings
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final
@@ -40,8 +41,7 @@ def open_store(settings: Settings, redis_url: str) -> FeatureStore:
     config["registry"]["path"] = f"sqlite:///{registry}"
     config["online_store"]["connection_string"] = connection_string(redis_url)
     ensure_sources(features_dir)
-    with FileLock(registry.with_suffix(".lock")), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "On demand feature view is an experimental feature", RuntimeWarning)
+    with FileLock(registry.with_suffix(".lock")), _quiet():
         store = FeatureStore(config=RepoConfig(**config, repo_path=_FOLDER))
         definitions = define(features_dir)
         for known in store.list_feature_views():
@@ -69,7 +69,8 @@ def historical_features(
     asked = entities.assign(
         **{EVENT_TIMESTAMP: entities[EVENT_TIMESTAMP].dt.as_unit("us"), _ROW: np.arange(len(entities))}
     )
-    found = store.get_historical_features(entity_df=asked, features=names).to_df()
+    with _quiet():
+        found = store.get_historical_features(entity_df=asked, features=names).to_df()
     return found.sort_values(_ROW).drop(columns=_ROW).set_index(entities.index)
 
 
@@ -101,6 +102,15 @@ def _features(views: Collection[str], columns: set[str]) -> list[str]:
     if SESSION_VIEW in views and columns >= set(SESSION_INPUTS):
         features += [f"{SESSION_VIEW}:{name}" for name in SESSION_FEATURES]
     return features
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep to ourselves what Feast and the library below it would tell their own developers."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "On demand feature view is an experimental feature", RuntimeWarning)
+        warnings.filterwarnings("ignore", "fetch_arrow_table", DeprecationWarning)
+        yield
 
 
 def _moment(microseconds: int) -> datetime:
