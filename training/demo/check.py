@@ -63,6 +63,8 @@ def passes(settings: Settings, find_shop: Callable[[Settings], Shop]) -> bool:
             _run(find_shop(settings.model_copy(update={"home": home})), screen, findings)
         except FreshetError as error:
             findings.note("the demo runs", str(error))
+        except KeyboardInterrupt:
+            findings.note("the demo runs", "it was interrupted")
         _verify_end(settings, memory, findings)
     screen.say(f"{'failed' if findings.failed else 'passed'} after {time.monotonic() - started:.0f} s")
     if findings.failed:

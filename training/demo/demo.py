@@ -1,6 +1,5 @@
 """``freshet demo``: the platform on this machine, a shopper that shows what it does, and where to go from there."""
 
-import signal
 import time
 from typing import Final, NoReturn
 
@@ -20,12 +19,7 @@ _POLL_SECONDS: Final = 0.5
 
 
 def demonstrate(shop: Shop) -> None:
-    """Bring the platform up over a shop, play a shopper, and stay until Ctrl-C; then end everything.
-
-    SIGTERM and the end of the terminal count as Ctrl-C.
-    """
-    for signal_ in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(signal_, signal.default_int_handler)
+    """Bring the platform up over a shop, play a shopper, and stay until Ctrl-C; then end everything."""
     screen = Screen(Console())
     try:
         _show_off(shop, screen)
@@ -48,12 +42,9 @@ def _show_off(shop: Shop, screen: Screen) -> NoReturn:
 def show_asset_events(told: list[AssetEvent], screen: Screen) -> None:
     """Print what DAG runs told of their assets: scores, verdict, version."""
     for event in told:
-        facts = ", ".join(f"{name} {_brief(value)}" for name, value in event.extra.items())
-        screen.say(f"{event.asset}: {facts}")
-
-
-def _brief(value: object) -> str:
-    return f"{value:.4f}" if isinstance(value, float) else str(value)
+        screen.say(event.asset)
+        for name, value in event.extra.items():
+            screen.say(f"    {name:<32} {value}")
 
 
 def _signposts(settings: Settings) -> str:

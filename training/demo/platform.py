@@ -1,6 +1,7 @@
 """The whole platform on this machine, from free ports to a live model."""
 
 import os
+import signal
 import socket
 import subprocess
 import time
@@ -53,7 +54,8 @@ class Platform:
 
     def run_dags(self, dags: Sequence[str]) -> list[AssetEvent]:
         """Start the first of the DAGs and follow it and those that it sets off; what they told of assets."""
-        first = self.airflow.start(dags[0])
+        with self.screen.step(f"Airflow starts {dags[0]}"):
+            first = self.airflow.start(dags[0])
         follower = ChainFollower(self.airflow, self.screen, self.supervision.require_running)
         return follower.follow(first, dags)
 
@@ -108,8 +110,11 @@ class Platform:
 def running_platform(shop: Shop, screen: Screen) -> Iterator[Platform]:
     """The platform over a shop, which is imported first if its home is empty; it ends with the context.
 
+    From here on SIGTERM and the end of the terminal raise KeyboardInterrupt, as Ctrl-C does.
     Raises InputError when a port is taken, ProcessFailedError when a command or a process fails.
     """
+    for ending in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(ending, signal.default_int_handler)
     settings = shop.settings
     require_free_ports(processes(settings))
     variables = {name: value for name, value in os.environ.items() if not name.startswith("AIRFLOW_")}

@@ -35,6 +35,7 @@ class Supervision:
 
     def __init__(self, config: Path, variables: Mapping[str, str], say: Callable[[str], None]) -> None:
         self._config = config
+        self._log = log_path(config.parent, _SUPERVISORD)
         self._variables = dict(variables)
         self._say = say
         self._ended: dict[str, str] = {}  # why, by name, until it runs again
@@ -71,15 +72,16 @@ class Supervision:
         # supervisord is told of the death of the thread that started it: this one, which waits for its end.
         while not self._stopping.is_set():
             command = [sys.executable, "-m", "training.demo.supervisord", str(self._config)]
-            self._process = subprocess.Popen(  # noqa: S603
-                dying_with_parent(command, str(os.getpid())),
-                env=self._variables,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                text=True,
-                start_new_session=True,  # Ctrl-C is for the demo, which then stops all in order
-            )
+            with self._log.open("ab") as errors:
+                self._process = subprocess.Popen(  # noqa: S603
+                    dying_with_parent(command, str(os.getpid())),
+                    env=self._variables,
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.PIPE,
+                    stderr=errors,  # not this pipe: it stops all in order also when nobody listens any more
+                    text=True,
+                    start_new_session=True,  # Ctrl-C is for the demo, which then stops all in order
+                )
             for line in self._process.stdout or ():
                 self._hear(line)
             status = self._process.wait()

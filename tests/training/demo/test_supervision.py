@@ -1,5 +1,6 @@
 """What happens to the processes of a demo when one of them, or the demo itself, is killed."""
 
+import re
 import signal
 import subprocess
 import sys
@@ -125,6 +126,15 @@ def test_no_process_is_left_when_the_supervisor_was_killed_just_before(demo: Dem
     supervisor.kill()
     demo.end()
     assert demo.left() == []
+
+
+def test_the_first_process_is_stopped_last_also_when_the_demo_is_killed(demo: Demo, tmp_path: Path) -> None:
+    demo.process.kill()
+    wait_until(lambda: demo.left() == [])
+    log = (tmp_path / "supervisord.log").read_text()
+    stopped = re.findall(r"stopped: (\w+) \(", log)
+    assert set(stopped[:2]) == {"parent", "other"}
+    assert stopped[2:] == ["first"]
 
 
 @pytest.mark.slow
