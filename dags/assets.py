@@ -16,7 +16,7 @@ TRAINING_POOL: Final = "training"
 """A pool of one slot: tasks that use all cores run one after another, whichever DAG they belong to."""
 
 AS_OF_KEY: Final = "as_of"
-"""Key of an asset event's extra: the moment, in microseconds since 1970, that its data goes up to."""
+"""Key of an asset event's extra: the moment that its data goes up to, in ISO form."""
 
 AS_OF: Final = Param(
     None,
@@ -34,6 +34,8 @@ FORCE: Final = Param(
     description="Go on in spite of a failed check. The reason is kept. Empty: stop.",
 )
 
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+
 TASK_DEFAULTS: Final = {
     "owner": "freshet",
     "retries": 3,
@@ -45,7 +47,17 @@ TASK_DEFAULTS: Final = {
 
 def moment(params: Mapping[str, Any], triggers: Mapping[Any, Sequence[Any]]) -> int:
     """Microseconds since 1970: the parameter, else the newest of the events that started the run, else now."""
-    if params["as_of"]:
-        return round(datetime.fromisoformat(params["as_of"]).timestamp() * 1e6)
     brought = [event.extra[AS_OF_KEY] for events in triggers.values() for event in events]
-    return max(brought, default=round(datetime.now(UTC).timestamp() * 1e6))
+    told = [params["as_of"]] if params["as_of"] else brought
+    times = [_time(text) for text in told] or [datetime.now(UTC)]
+    return (max(times) - _EPOCH) // timedelta(microseconds=1)
+
+
+def iso(microseconds: int) -> str:
+    """A moment in microseconds since 1970 as an asset event tells it."""
+    return (_EPOCH + timedelta(microseconds=microseconds)).isoformat()
+
+
+def _time(text: str) -> datetime:
+    time = datetime.fromisoformat(text)
+    return time if time.tzinfo else time.replace(tzinfo=UTC)

@@ -13,6 +13,7 @@ from dags.assets import (
     QUALITY,
     TASK_DEFAULTS,
     TRAINING_POOL,
+    iso,
     moment,
 )
 
@@ -34,9 +35,8 @@ def build_features() -> None:
 
     @task(outlets=[QUALITY], pool=TRAINING_POOL)
     def check_quality(as_of: int, *, params: Any, outlet_events: Any) -> dict[str, Any]:
-        from training.log_checks import check_day
-
         from feature_repo.settings import Settings
+        from training.log_checks import check_day
 
         report = check_day(Settings(), as_of, force=params["force"])
         outlet_events[QUALITY].extra = report.summary()
@@ -61,7 +61,7 @@ def build_features() -> None:
         from training.features import bring_online
 
         bring_online(Settings(), as_of)
-        outlet_events[FEATURES].extra = {**rows, AS_OF_KEY: as_of}
+        outlet_events[FEATURES].extra = {**rows, AS_OF_KEY: iso(as_of)}
 
     as_of = choose_moment()
     rows = compute(as_of)

@@ -5,7 +5,7 @@ from typing import Any
 
 from airflow.sdk import CronDataIntervalTimetable, dag, task
 
-from dags.assets import AS_OF_KEY, EVENT_LOG, TASK_DEFAULTS
+from dags.assets import AS_OF_KEY, EVENT_LOG, TASK_DEFAULTS, iso
 
 
 @dag(
@@ -26,7 +26,7 @@ def ingest_events() -> None:
         from training.ingest import ingest
 
         ingested = ingest(Settings())
-        outlet_events[EVENT_LOG].extra = {"events": ingested.events, AS_OF_KEY: ingested.until}
+        outlet_events[EVENT_LOG].extra = {"events": ingested.events, AS_OF_KEY: iso(ingested.until)}
         return {"events": ingested.events}
 
     drain()

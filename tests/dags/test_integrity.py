@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -87,3 +88,33 @@ def test_a_task_is_tried_again_unless_it_decides(parsed: dict[str, Any]) -> None
     decisions = {"require_quality", "publish", "roll_back"}
     assert {task for task, n in retries.items() if n == 0} == decisions
     assert {dag["max_active_runs"] for dag in parsed["dags"].values()} == {1}
+
+
+ASKED = datetime(2026, 3, 1, 12, tzinfo=UTC)
+TOLD = datetime(2026, 3, 2, 0, 0, 0, 250_000, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("as_of", "told", "expected"),
+    [
+        (ASKED.isoformat(), [TOLD], ASKED),
+        ("2026-03-01T13:00:00+01:00", [], ASKED),
+        ("2026-03-01T12:00:00", [], ASKED),
+        (None, [ASKED, TOLD, ASKED], TOLD),
+    ],
+)
+def test_a_run_is_about_the_moment_asked_for_or_else_the_newest_that_it_was_told(
+    as_of: str | None, told: list[datetime], expected: datetime
+) -> None:
+    """In a process of its own, since Airflow makes a folder for its state when it is imported."""
+    microseconds = int(expected.timestamp() * 1e6)
+    events = [{"as_of": text} for text in map(datetime.isoformat, told)]
+    script = (
+        "import json, sys; from types import SimpleNamespace; from dags.assets import iso, moment;"
+        "as_of, told = json.loads(sys.argv[1]);"
+        "found = moment({'as_of': as_of}, {'asset': [SimpleNamespace(extra=extra) for extra in told]});"
+        "assert iso(found) == sys.argv[2], iso(found); print(found)"
+    )
+    command = [sys.executable, "-c", script, json.dumps([as_of, events]), expected.isoformat()]
+    ran = subprocess.run(command, capture_output=True, text=True, check=False, cwd=DAGS.parent)
+    assert ran.stdout.split()[-1:] == [str(microseconds)], ran.stderr

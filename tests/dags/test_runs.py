@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -111,7 +112,8 @@ def test_from_a_click_to_a_model_that_learned_from_it_and_back(platform: Platfor
     built = platform.run("build_features")
     assert set(built["tasks"].values()) == {"success"}
     assert built["assets"]["quality"]["verdict"] == "passed"
-    as_of = built["assets"]["features"]["as_of"]
+    told = datetime.fromisoformat(built["assets"]["features"]["as_of"])
+    as_of = (told - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1)
     rows = read_snapshot(settings.features_dir, View.USER_STATISTICS, as_of)
     assert "v:newcomer" in rows[SHOPPER_KEY].to_pylist()
     assert built["assets"]["features"]["user_statistics"] == rows.num_rows
