@@ -5,6 +5,7 @@ from typing import Any
 from airflow.sdk import Param, dag, task
 
 from dags.assets import AS_OF, EVALUATION, FEATURES, FORCE, MODEL, TASK_DEFAULTS, TRAINING_POOL, moment
+from training.config import EmbeddingConfig
 
 
 @dag(
@@ -13,7 +14,11 @@ from dags.assets import AS_OF, EVALUATION, FEATURES, FORCE, MODEL, TASK_DEFAULTS
     params={
         "as_of": AS_OF,
         "epochs": Param(
-            10, type="integer", minimum=1, maximum=100, description="Most epochs of the embeddings."
+            EmbeddingConfig.epochs,
+            type="integer",
+            minimum=1,
+            maximum=100,
+            description="Most epochs of the embeddings.",
         ),
         "dry_run": Param(
             False,

@@ -23,8 +23,7 @@ from serving.query import Query
 from serving.recommender import Recommender
 from serving.served_log import Served
 from tests.serving.conftest import running_api
-from training.config import TrainingConfig
-from training.embedding_model import EmbeddingConfig
+from training.config import EmbeddingConfig, TrainingConfig
 from training.imports.import_log import import_log
 from training.ingest import drain
 from training.pipeline import train

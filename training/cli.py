@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from feature_repo.errors import FreshetError, InputError
 from feature_repo.settings import Settings
+from training.config import EmbeddingConfig
 
 THREADS = {"OPENBLAS_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
 """Small products are slower on many threads than on one, and threads that spin while waiting starve the others."""
@@ -107,7 +108,9 @@ def simulate(
 @app.command()
 def train(
     *,
-    epochs: Annotated[int, typer.Option(min=1, help="Most epochs of the embeddings.")] = 10,
+    epochs: Annotated[
+        int, typer.Option(min=1, help="Most epochs of the embeddings.")
+    ] = EmbeddingConfig.epochs,
     force: Annotated[str | None, typer.Option(help="Publish even a worse model, for this reason.")] = None,
 ) -> None:
     """Train on the archive, evaluate, and publish the model if it passes the gate."""

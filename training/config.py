@@ -1,9 +1,43 @@
-"""How a training run learns and evaluates."""
+"""How a training run learns and evaluates. Nothing heavy is imported, so that forms and commands may show it."""
 
 from dataclasses import dataclass, field
 
-from training.embedding_model import EmbeddingConfig
-from training.ranker import RankerConfig
+
+@dataclass(frozen=True)
+class EmbeddingConfig:
+    """How the embeddings are trained; early stopping may take fewer than ``epochs``."""
+
+    dimensions: int = 64
+    history: int = 20
+    epochs: int = 5
+    refit_epochs: int = 2
+    patience: int = 1
+    uniform_negatives: int = 1024
+    temperature: float = 0.07
+    dropout: float = 0.3
+    embedding_learning_rate: float = 8e-3
+    learning_rate: float = 2e-3
+    held_out: float = 0.05
+    validation_rows: int = 5000
+    seed: int = 20
+    threads: int = 1
+
+
+@dataclass(frozen=True)
+class RankerConfig:
+    """How the ranker is trained."""
+
+    requests: int = 20_000
+    negatives: int = 100
+    lost_windows: float = 0.1  # share of requests without a window, so that strangers are ranked well, too
+    trees: int = 300
+    patience: int = 20
+    leaves: int = 15
+    learning_rate: float = 0.08
+    truncation: int = 30
+    held_out: float = 0.15
+    seed: int = 20
+    threads: int = 2
 
 
 @dataclass(frozen=True)

@@ -16,26 +16,7 @@ from torch.nn import functional
 
 from feature_repo.schema import EventType
 from feature_repo.user_tower import UserTower
-
-
-@dataclass(frozen=True)
-class EmbeddingConfig:
-    """How the embeddings are trained; early stopping may take fewer than ``epochs``."""
-
-    dimensions: int = 64
-    history: int = 20
-    epochs: int = 10
-    refit_epochs: int = 2
-    patience: int = 1
-    uniform_negatives: int = 1024
-    temperature: float = 0.07
-    dropout: float = 0.3
-    embedding_learning_rate: float = 8e-3
-    learning_rate: float = 2e-3
-    held_out: float = 0.05
-    validation_rows: int = 5000
-    seed: int = 20
-    threads: int = 1
+from training.config import EmbeddingConfig
 
 
 class TowerModel(nn.Module):

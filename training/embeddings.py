@@ -21,7 +21,8 @@ from feature_repo.encoded_log import EncodedLog
 from feature_repo.errors import InputError
 from feature_repo.schema import Event
 from feature_repo.user_tower import UserTower
-from training.embedding_model import EmbeddingConfig, TowerModel, TrainingState
+from training.config import EmbeddingConfig
+from training.embedding_model import TowerModel, TrainingState
 
 
 @dataclass(frozen=True)

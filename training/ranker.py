@@ -10,27 +10,11 @@ from tqdm import tqdm
 from feature_repo.arrays import Bool, Float32, Int32, Int64
 from feature_repo.ranking_features import RANKING_COLUMNS
 from serving.recommender import Recommender
+from training.config import RankerConfig
 from training.replay import Replay
 
 MIN_GROUPS: Final = 50
 """With fewer requests whose target was retrieved, a ranker would learn noise."""
-
-
-@dataclass(frozen=True)
-class RankerConfig:
-    """How the ranker is trained."""
-
-    requests: int = 20_000
-    negatives: int = 100
-    lost_windows: float = 0.1  # share of requests without a window, so that strangers are ranked well, too
-    trees: int = 300
-    patience: int = 20
-    leaves: int = 15
-    learning_rate: float = 0.08
-    truncation: int = 30
-    held_out: float = 0.15
-    seed: int = 20
-    threads: int = 2
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,8 @@ from feature_repo.schema import MINUTE, EventType
 from feature_repo.session_features import IS_INTERACTION, Window
 from feature_repo.user_tower import UserTower, unit
 from tests.feature_repo.log_events import NOON
-from training.embedding_model import EmbeddingConfig, TowerModel
+from training.config import EmbeddingConfig
+from training.embedding_model import TowerModel
 
 VIEW, PURCHASE = EventType.VIEW.code, EventType.PURCHASE.code
 EAST, NORTH, WEST, NOWHERE = range(4)

@@ -10,10 +10,8 @@ import pytest
 from feature_repo.archive import Archive
 from feature_repo.catalog import upsert_items
 from feature_repo.settings import Settings
-from training.config import TrainingConfig
-from training.embedding_model import EmbeddingConfig
+from training.config import EmbeddingConfig, RankerConfig, TrainingConfig
 from training.pipeline import train
-from training.ranker import RankerConfig
 from training.simulation.simulate import ShopSize, simulate
 from training.training_run import Outcome
 

@@ -15,7 +15,8 @@ from feature_repo.schema import EventType
 from feature_repo.user_tower import UserTower
 from tests.training.tiny_log import Happened, encoded
 from training import embeddings
-from training.embedding_model import EmbeddingConfig, TrainingState
+from training.config import EmbeddingConfig
+from training.embedding_model import TrainingState
 from training.embeddings import fit_embeddings, make_examples, refit_embeddings
 
 CONFIG = EmbeddingConfig(dimensions=8, history=5, epochs=4, uniform_negatives=16, temperature=0.2)

@@ -7,7 +7,8 @@ from feature_repo.ranking_features import RANKING_COLUMNS
 from serving.recommender import Recommender
 from tests.tiny_bundle import NAMES, SOLD_OUT, tiny_bundle
 from tests.training.tiny_log import NOON, Happened, at, encoded
-from training.ranker import MIN_GROUPS, RankerConfig, RankerRows, fit_ranker, ranker_rows
+from training.config import RankerConfig
+from training.ranker import MIN_GROUPS, RankerRows, fit_ranker, ranker_rows
 from training.replay import Replay, replay
 
 CANDIDATES = 10
