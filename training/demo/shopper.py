@@ -106,18 +106,20 @@ class Shopper:
         if enough:
             liked = min(enough, key=lambda name: (shown[name], -offered[name]))
             return self._category(liked, tuple(item for item in popular if category[item] == liked))
-        return self._companions(popular[0])
+        return self._companions(popular[-1])  # the best sold goes with everything
 
     def _category(self, name: str, items: Sequence[str]) -> Liking:
         of_it = _slate(self._ask(k=_LOOKED_OVER, filters={Item.CATEGORY: name})).items
         return Liking(f"the category {name}", tuple(items[:CLICKS]), frozenset([*items, *of_it]))
 
     def _companions(self, item: str) -> Liking:
-        """The item and what the shop recommends beside it."""
-        beside = _slate(self._ask(k=2 * SLATE, context={"item_ids": [item]})).items
-        kind = (item, *beside)
-        title = self.item(item).get(Item.TITLE) or item
-        return Liking(f"{title} and what goes with it", kind[:CLICKS], frozenset(kind))
+        """The item, two that the shop recommends beside it, and what it recommends beside these."""
+        clicks = (item, *self._beside(item)[: CLICKS - 1])
+        kind = {*clicks, *(other for clicked in clicks for other in self._beside(clicked))}
+        return Liking(f"{_title(self.item(item))} and what goes with it", clicks, frozenset(kind))
+
+    def _beside(self, item: str) -> tuple[str, ...]:
+        return _slate(self._ask(k=2 * SLATE, context={"item_ids": [item]})).items
 
     def _changed(self, slate: Slate) -> Slate:
         deadline = time.monotonic() + _PATIENCE_SECONDS
