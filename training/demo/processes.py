@@ -14,8 +14,11 @@ TRAINING_POOL: Final = "training"
 DAGS: Final = Path(__file__).parents[2] / "dags"
 
 _HEARTBEAT_SECONDS: Final = 5
-_HEARTBEAT_TIMEOUT_SECONDS: Final = 20
-"""A task that was killed is noticed after so long, and retried."""
+_HEARTBEAT_TIMEOUT_SECONDS: Final = 60
+"""A task that ended with its scheduler is retried after about so long. An API server that starts again, or a busy
+machine, keeps a task that is well from telling so for half of it."""
+_ORPHANS_SECONDS: Final = 20
+"""How often the scheduler looks for tasks of one that is no more."""
 
 
 @dataclass(frozen=True)
@@ -130,13 +133,16 @@ def _airflow(settings: Settings) -> dict[str, str]:
         },
         "dag_processor": {"parsing_processes": 1, "refresh_interval": 10, "min_file_process_interval": 30},
         # A task outlasts a restart of the API server.
-        "workers": {"execution_api_retries": 8, "max_failed_heartbeats": 6},
+        "workers": {
+            "execution_api_retries": 8,
+            "max_failed_heartbeats": _HEARTBEAT_TIMEOUT_SECONDS // _HEARTBEAT_SECONDS,
+        },
         "scheduler": {
             "task_instance_heartbeat_sec": _HEARTBEAT_SECONDS,
             "task_instance_heartbeat_timeout": _HEARTBEAT_TIMEOUT_SECONDS,
             "task_instance_heartbeat_timeout_detection_interval": _HEARTBEAT_SECONDS,
             "scheduler_health_check_threshold": _HEARTBEAT_TIMEOUT_SECONDS,
-            "orphaned_tasks_check_interval": _HEARTBEAT_TIMEOUT_SECONDS,
+            "orphaned_tasks_check_interval": _ORPHANS_SECONDS,
         },
     }
     variables = {
