@@ -16,6 +16,7 @@ from dags.assets import (
     iso,
     moment,
 )
+from feature_repo.settings import Settings
 
 
 @dag(
@@ -35,7 +36,6 @@ def build_features() -> None:
 
     @task(outlets=[QUALITY], pool=TRAINING_POOL)
     def check_quality(as_of: int, *, params: Any, outlet_events: Any) -> dict[str, Any]:
-        from feature_repo.settings import Settings
         from training.log_checks import check_day
 
         report = check_day(Settings(), as_of, force=params["force"])
@@ -50,14 +50,12 @@ def build_features() -> None:
 
     @task(pool=TRAINING_POOL)
     def compute(as_of: int) -> dict[str, int]:
-        from feature_repo.settings import Settings
         from training.features import build_features
 
         return build_features(Settings(), as_of)
 
     @task(outlets=[FEATURES], pool=TRAINING_POOL)
     def materialize(as_of: int, rows: dict[str, int], *, outlet_events: Any) -> None:
-        from feature_repo.settings import Settings
         from training.features import bring_online
 
         bring_online(Settings(), as_of)

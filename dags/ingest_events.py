@@ -6,6 +6,7 @@ from typing import Any
 from airflow.sdk import CronDataIntervalTimetable, dag, task
 
 from dags.assets import AS_OF_KEY, EVENT_LOG, TASK_DEFAULTS, iso
+from feature_repo.settings import Settings
 
 
 @dag(
@@ -22,7 +23,6 @@ def ingest_events() -> None:
 
     @task(outlets=[EVENT_LOG])
     def drain(*, outlet_events: Any) -> dict[str, int]:
-        from feature_repo.settings import Settings
         from training.ingest import ingest
 
         ingested = ingest(Settings())

@@ -5,6 +5,7 @@ from typing import Any
 from airflow.sdk import Param, dag, task
 
 from dags.assets import MODEL, TASK_DEFAULTS
+from feature_repo.settings import Settings
 
 
 @dag(
@@ -27,7 +28,6 @@ def rollback_model() -> None:
 
     @task(outlets=[MODEL], retries=0)
     def roll_back(*, params: Any, outlet_events: Any) -> dict[str, str]:
-        from feature_repo.settings import Settings
         from training.publish import rollback
 
         version = rollback(Settings().models_dir, params["version"])

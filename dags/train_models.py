@@ -5,7 +5,7 @@ from typing import Any
 from airflow.sdk import Param, dag, task
 
 from dags.assets import AS_OF, EVALUATION, FEATURES, FORCE, MODEL, TASK_DEFAULTS, TRAINING_POOL, moment
-from training.config import EmbeddingConfig
+from feature_repo.settings import Settings
 
 
 @dag(
@@ -14,7 +14,7 @@ from training.config import EmbeddingConfig
     params={
         "as_of": AS_OF,
         "epochs": Param(
-            EmbeddingConfig.epochs,
+            Settings().training_epochs,
             type="integer",
             minimum=1,
             maximum=100,
@@ -41,15 +41,14 @@ def train_models() -> None:
 
     @task
     def freeze_log(as_of: int, *, params: Any) -> str:
-        from feature_repo.settings import Settings
-        from training.config import with_epochs
+        from training.config import configured
         from training.pipeline import begin
 
-        return begin(Settings(), with_epochs(params["epochs"]), before=as_of).name
+        settings = Settings()
+        return begin(settings, configured(settings, params["epochs"]), before=as_of).name
 
     @task
     def embeddings(run: str) -> str:
-        from feature_repo.settings import Settings
         from training.pipeline import learn_embeddings
         from training.training_run import TrainingRun
 
@@ -58,7 +57,6 @@ def train_models() -> None:
 
     @task
     def ranker(run: str) -> str:
-        from feature_repo.settings import Settings
         from training.pipeline import learn_ranker
         from training.training_run import TrainingRun
 
@@ -67,7 +65,6 @@ def train_models() -> None:
 
     @task(outlets=[EVALUATION])
     def evaluate(run: str, *, outlet_events: Any) -> dict[str, Any]:
-        from feature_repo.settings import Settings
         from training.pipeline import judge
         from training.training_run import TrainingRun
 
@@ -81,7 +78,6 @@ def train_models() -> None:
 
     @task
     def bundle(run: str) -> str:
-        from feature_repo.settings import Settings
         from training.pipeline import make_bundle
         from training.training_run import TrainingRun
 
@@ -90,7 +86,6 @@ def train_models() -> None:
 
     @task(outlets=[MODEL], retries=0)
     def publish(run: str, *, params: Any, outlet_events: Any) -> None:
-        from feature_repo.settings import Settings
         from training.pipeline import go_live
         from training.training_run import TrainingRun
 
@@ -99,7 +94,6 @@ def train_models() -> None:
 
     @task
     def bring_vectors_online(as_of: int) -> dict[str, int]:
-        from feature_repo.settings import Settings
         from training.features import bring_vectors_online
 
         return bring_vectors_online(Settings(), as_of)

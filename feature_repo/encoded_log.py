@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from feature_repo.arrays import Bool, Float32, Int8, Int32, Int64, Strings
 from feature_repo.schema import EVENT_CODES, Event
@@ -74,17 +75,11 @@ def encode_log(events: pa.Table, item_ids: Strings) -> EncodedLog:
     A visitor's anonymous events go to the user it was last linked to: the one in the visitor's newest event
     that names both. Impressions stay in: they are no part of a window, but rates need them.
     """
+    by_time = pc.sort_indices(events, sort_keys=[(Event.TIMESTAMP, "ascending"), (Event.ID, "ascending")])
+    events = events.take(by_time)
     keys, identified = resolve_shoppers(events)
-    frame = pd.DataFrame(
-        {
-            "key": keys,
-            Event.ID: events[Event.ID].to_numpy(),
-            "time": _microseconds(events[Event.TIMESTAMP]),
-        }
-    )
-    shopper, shopper_keys = pd.factorize(frame["key"], sort=True)
-    event_id_rank = pd.factorize(frame[Event.ID], sort=True)[0]
-    order = np.lexsort((event_id_rank, frame["time"].to_numpy(), shopper))
+    shopper, shopper_keys = pd.factorize(keys, sort=True)
+    order = np.argsort(shopper, kind="stable")
     item = pd.Index(item_ids).get_indexer(events[Event.ITEM].to_pandas())
     types = events[Event.TYPE].to_pandas().map(EVENT_CODES).to_numpy()
     return EncodedLog(
@@ -93,16 +88,19 @@ def encode_log(events: pa.Table, item_ids: Strings) -> EncodedLog:
         shopper=shopper[order].astype(np.int32),
         item=item[order].astype(np.int32),
         type=types[order].astype(np.int8),
-        time=frame["time"].to_numpy()[order],
+        time=_microseconds(events[Event.TIMESTAMP])[order],
         price=_floats(events[Event.PRICE])[order],
         value=_floats(events[Event.VALUE])[order],
         identified=identified[order],
-        row=order.astype(np.int64),
+        row=by_time.to_numpy()[order].astype(np.int64),
     )
 
 
 def resolve_shoppers(events: pa.Table) -> tuple[pd.Series, Bool]:
-    """Shopper key of every event, visitors replaced by the user they are linked to; where it was known then."""
+    """Shopper key of every event, visitors replaced by the user they are linked to; where it was known then.
+
+    ``events`` are sorted by (timestamp, event_id).
+    """
     users = events[Event.USER].to_pandas().to_numpy(dtype=object)
     visitors = events[Event.VISITOR].to_pandas().to_numpy(dtype=object)
     has_user = pd.notna(users)
@@ -112,10 +110,8 @@ def resolve_shoppers(events: pa.Table) -> tuple[pd.Series, Bool]:
             "visitor": visitors[both],
             "user": users[both],
             "time": _microseconds(events[Event.TIMESTAMP])[both],
-            "event_id": events[Event.ID].to_numpy()[both],
         }
     )
-    links = links.sort_values(["time", "event_id"])
     newest = links.drop_duplicates("visitor", keep="last").set_index("visitor")["user"]
     first_time = links.drop_duplicates("visitor", keep="first").set_index("visitor")["time"]
     linked = pd.Series(visitors).map(newest)

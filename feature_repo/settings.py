@@ -83,6 +83,12 @@ class Settings(BaseSettings):
     quality_volume_factor: float = Field(
         5, gt=1, description="So many times more or fewer events than usual are worth a warning."
     )
+    training_epochs: int = Field(
+        5, ge=1, le=100, description="Most epochs of the embeddings, unless a run says."
+    )
+    training_requests: int = Field(
+        20_000, ge=100, description="Most requests replayed to fit the ranker; half as many to evaluate."
+    )
     features_kept_days: float = Field(
         90, ge=1, description="Batch features of earlier moments are forgotten, except the newest of them."
     )

@@ -11,7 +11,6 @@ from pydantic import ValidationError
 
 from feature_repo.errors import FreshetError, InputError
 from feature_repo.settings import Settings
-from training.config import EmbeddingConfig
 
 THREADS = {"OPENBLAS_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
 """Small products are slower on many threads than on one, and threads that spin while waiting starve the others."""
@@ -109,16 +108,18 @@ def simulate(
 def train(
     *,
     epochs: Annotated[
-        int, typer.Option(min=1, help="Most epochs of the embeddings.")
-    ] = EmbeddingConfig.epochs,
+        int | None,
+        typer.Option(min=1, help="Most epochs of the embeddings  [default: FRESHET_TRAINING_EPOCHS]"),
+    ] = None,
     force: Annotated[str | None, typer.Option(help="Publish even a worse model, for this reason.")] = None,
 ) -> None:
     """Train on the archive, evaluate, and publish the model if it passes the gate."""
-    from training.config import with_epochs
+    from training.config import configured
     from training.evaluation import to_text
     from training.pipeline import train
 
-    outcome = train(read_settings(), with_epochs(epochs), force)
+    settings = read_settings()
+    outcome = train(settings, configured(settings, epochs), force)
     typer.echo(to_text(outcome.scores))
     typer.echo(f"{outcome.verdict}\nmodel {outcome.version} is live")
 

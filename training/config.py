@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass, field
 
+from feature_repo.settings import Settings
+
 
 @dataclass(frozen=True)
 class EmbeddingConfig:
@@ -51,6 +53,10 @@ class TrainingConfig:
     test_requests: int = 10_000
 
 
-def with_epochs(epochs: int) -> TrainingConfig:
-    """The default configuration with so many epochs of the embeddings at most."""
-    return TrainingConfig(embeddings=EmbeddingConfig(epochs=epochs))
+def configured(settings: Settings, epochs: int | None = None) -> TrainingConfig:
+    """The configuration that the settings ask for, with other ``epochs`` where a run says so."""
+    return TrainingConfig(
+        embeddings=EmbeddingConfig(epochs=epochs or settings.training_epochs),
+        ranker=RankerConfig(requests=settings.training_requests),
+        test_requests=settings.training_requests // 2,
+    )

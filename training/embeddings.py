@@ -76,11 +76,11 @@ def fit_embeddings(log: EncodedLog, config: EmbeddingConfig, run: Path) -> Fitte
 
 
 def refit_embeddings(log: EncodedLog, config: EmbeddingConfig, start: UserTower, run: Path) -> Fitted:
-    """Go on from ``start`` for ``refit_epochs`` on all interactions of ``log``; nothing is held out."""
+    """Go on from ``start`` on all of ``log``, for ``refit_epochs`` or fewer; nothing is held out."""
     active = log.interactions()
     examples, _ = make_examples(active, config.history)
     torch.manual_seed(config.seed)
-    model = TowerModel(len(active.item_ids), replace(config, epochs=config.refit_epochs))
+    model = TowerModel(len(active.item_ids), replace(config, epochs=min(config.refit_epochs, config.epochs)))
     model.start_from(start)
     return _fit(model, active, examples, examples.take(torch.zeros(0, dtype=torch.int64)), run)
 

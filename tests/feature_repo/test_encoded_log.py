@@ -79,8 +79,8 @@ def test_a_visitors_events_go_to_the_user_of_its_newest_event_that_names_both(
         user = logged.user_id or (max(links)[2] if logged.visitor_id and links else None)
         return f"u:{user}" if user else f"v:{logged.visitor_id}"
 
-    came = shuffled(events)
-    assert resolve_shoppers(to_table(came))[0].tolist() == [expected(logged) for logged in came]
+    in_order = sorted(events, key=lambda logged: (logged.timestamp, logged.event_id))
+    assert resolve_shoppers(to_table(in_order))[0].tolist() == [expected(logged) for logged in in_order]
 
 
 def test_what_a_visitor_did_before_the_login_belongs_to_the_user() -> None:

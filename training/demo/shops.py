@@ -9,6 +9,8 @@ from feature_repo.settings import Settings
 
 _SIZE: Final = ("--users", "3000", "--items", "1500", "--events", "80000")
 """Large enough to learn from, small enough for a demo to be up in a few minutes."""
+_LIGHT: Final = {"training_epochs": 1, "training_requests": 6_000}
+"""A model nearly as good as the default's, in a third of the time."""
 _MAPS: Final = Path(__file__).parents[1] / "maps"
 _LOGS: Final = {
     "online_retail": "transactions_train.parquet",
@@ -28,8 +30,11 @@ class Shop:
 def find_shop(settings: Settings, name: str | None, data: Path | None) -> Shop:
     """The real shop of that name, whose log lies under ``data``; the simulated one where there is no name.
 
+    Its trainings are light, unless the settings say otherwise.
     Raises InputError when there is no such shop or no such file.
     """
+    lighter = {field: value for field, value in _LIGHT.items() if field not in settings.model_fields_set}
+    settings = settings.model_copy(update=lighter)
     return _simulated_shop(settings) if name is None else _real_shop(settings, name, data)
 
 
