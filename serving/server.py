@@ -1,5 +1,6 @@
 """The API as a process: one event loop, and a Redis of its own unless one is given."""
 
+import errno
 import logging
 import signal
 import socket
@@ -38,6 +39,11 @@ def _listen(settings: Settings) -> socket.socket:
     try:
         return socket.create_server((settings.host, settings.port))
     except OSError as error:
-        raise InputError(
-            f"cannot listen on {settings.host}:{settings.port} ({error.strerror}): set FRESHET_HOST or FRESHET_PORT"
-        ) from None
+        if error.errno == errno.EADDRINUSE:
+            problem = (
+                f"port {settings.port} of {settings.host} is taken: set FRESHET_PORT to a free port, "
+                "or end what listens there"
+            )
+        else:
+            problem = f"cannot listen on {settings.host} ({error.strerror}): set FRESHET_HOST or FRESHET_PORT"
+        raise InputError(problem) from None

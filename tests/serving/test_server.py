@@ -65,3 +65,19 @@ def test_a_served_shop_follows_a_click_and_ends_cleanly(
     assert [path.parent.parent.name for path in home.glob("served/requests/*/*.parquet")] == ["requests"]
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection(("127.0.0.1", int(environment["FRESHET_REDIS_PORT"])))
+
+
+def test_a_taken_port_is_one_short_line(environment: dict[str, str]) -> None:
+    with socket.create_server(("127.0.0.1", int(environment["FRESHET_PORT"]))) as other:
+        done = subprocess.run(
+            [sys.executable, "-c", "from training.cli import main; main()", "serve"],
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        port = other.getsockname()[1]
+    assert done.returncode == 1
+    assert done.stderr == (
+        f"freshet: port {port} of 127.0.0.1 is taken: set FRESHET_PORT to a free port, or end what listens there\n"
+    )

@@ -9,11 +9,9 @@ import shutil
 import socket
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, HTTPServer
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -139,25 +137,32 @@ class TestPorts:
         assert is_problem(CHECKS["port"](elsewhere), "cannot be had", "FRESHET_PORT")
 
     def test_a_running_api_is_known_by_its_answer(self, settings: Settings) -> None:
-        with answering(settings.port, {"ready": False, "model_version": None, "event_log": "available"}):
+        with answering(settings.port, settings.home, {"ready": False, "event_log": "available"}):
             assert CHECKS["port"](settings) == Finding(Level.OK, f"{settings.port} is used by Freshet itself")
-        with answering(settings.port, ["something", "else"]):
-            assert CHECKS["port"](settings).level == Level.PROBLEM
+        with answering(settings.port, settings.home, ["something", "else"]):
+            assert is_problem(CHECKS["port"](settings), f"{settings.port} is taken by ", "FRESHET_PORT")
 
     def test_airflow_is_known_by_the_name_of_its_process(self, settings: Settings) -> None:
-        program = (
-            "import socket, sys; from setproctitle import setproctitle; setproctitle('airflow serve-logs');"
-            "server = socket.create_server(('127.0.0.1', int(sys.argv[1]))); print('up', flush=True);"
-            "sys.stdin.read()"
-        )
         port = settings.airflow_task_log_port
-        with subprocess.Popen(
-            [sys.executable, "-c", program, str(port)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
-        ) as process:
-            assert process.stdout is not None
-            assert process.stdout.readline() == b"up\n"
+        with running([sys.executable, "-c", AIRFLOW, str(port)], settings.home):
             assert CHECKS["airflow task log port"](settings).found == f"{port} is used by Freshet itself"
-            process.communicate()
+
+    def test_the_api_of_another_home_is_told_from_that_of_this_one(
+        self, settings: Settings, tmp_path: Path
+    ) -> None:
+        with answering(settings.port, tmp_path / "other", {"event_log": "available"}):
+            found = f"{settings.port} is taken by another Freshet, that of {tmp_path / 'other'}"
+            assert is_problem(CHECKS["port"](settings), found, "set FRESHET_PORT to a free port")
+
+    @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere an overwritten environment is not read")
+    def test_the_airflow_of_another_home_is_known_by_the_process_that_started_it(
+        self, settings: Settings, tmp_path: Path
+    ) -> None:
+        port = settings.airflow_port
+        parent = "import subprocess, sys; subprocess.run([sys.executable, '-c', *sys.argv[1:]])"
+        with running([sys.executable, "-c", parent, AIRFLOW, str(port)], tmp_path / "other"):
+            found = f"{port} is taken by another Freshet, that of {tmp_path / 'other'}"
+            assert is_problem(CHECKS["airflow port"](settings), found, "set FRESHET_AIRFLOW_PORT")
 
     @pytest.mark.integration
     def test_the_redis_of_this_home_is_told_from_that_of_another(
@@ -169,25 +174,51 @@ class TestPorts:
             assert is_problem(CHECKS["redis port"](other), "is taken by", "FRESHET_REDIS_PORT")
 
 
+AIRFLOW = (
+    "import socket, sys; from setproctitle import setproctitle; setproctitle('airflow serve-logs');"
+    "server = socket.create_server(('127.0.0.1', int(sys.argv[1]))); print('up', flush=True);"
+    "sys.stdin.read()"
+)
+"""Listens under Airflow's name, which overwrites the environment."""
+
+API = """
+import sys
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from threading import Thread
+
+class Handler(BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(503)
+        self.end_headers()
+        self.wfile.write(sys.argv[2].encode())
+
+    def log_message(self, *_):
+        pass
+
+server = HTTPServer(("127.0.0.1", int(sys.argv[1])), Handler)
+Thread(target=server.serve_forever, daemon=True).start()
+print("up", flush=True)
+sys.stdin.read()
+"""
+"""Answers everything with one body and status 503, as an API without a model does."""
+
+
 @contextmanager
-def answering(port: int, body: object) -> Iterator[None]:
-    """A web server that answers everything with this body and status 503, as an API without a model does."""
+def running(command: list[str], home: Path) -> Iterator[None]:
+    """A process of that home, which says that it is up and ends when its input does."""
+    environment = {**os.environ, "FRESHET_HOME": str(home)}
+    with subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"up\n"
+        try:
+            yield
+        finally:
+            process.communicate()
 
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            self.send_response(503)
-            self.end_headers()
-            self.wfile.write(json.dumps(body).encode())
 
-        def log_message(self, *_: object) -> None:
-            """Say nothing."""
-
-    with HTTPServer(("127.0.0.1", port), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        yield
-        server.shutdown()
-        thread.join()
+def answering(port: int, home: Path, body: object) -> AbstractContextManager[None]:
+    """An API of that home."""
+    return running([sys.executable, "-c", API, str(port), json.dumps(body)], home)
 
 
 @pytest.mark.integration

@@ -1,5 +1,6 @@
 """``freshet demo``: the platform on this machine, a shopper that shows what it does, and where to go from there."""
 
+import re
 import time
 from typing import Final, NoReturn
 
@@ -16,6 +17,10 @@ from training.demo.shopper import Shopper, show
 from training.demo.shops import Shop
 
 _POLL_SECONDS: Final = 0.5
+_SCORE: Final = "NDCG"
+"""Begins the names of scores, which both the evaluation and the model tell."""
+_FRACTION: Final = re.compile(r"(?<=T\d\d:\d\d:\d\d)\.\d+")
+"""Of a second, in a moment."""
 
 
 def demonstrate(shop: Shop) -> None:
@@ -40,11 +45,19 @@ def _show_off(shop: Shop, screen: Screen) -> NoReturn:
 
 
 def show_asset_events(told: list[AssetEvent], screen: Screen) -> None:
-    """Print what DAG runs told of their assets: scores, verdict, version."""
+    """Print what DAG runs told of their assets: scores (once), verdict, version."""
+    said: set[tuple[str, object]] = set()
     for event in told:
+        news = {
+            name: _FRACTION.sub("", str(value))
+            for name, value in event.extra.items()
+            if value not in (None, "") and not (name.startswith(_SCORE) and (name, value) in said)
+        }
+        said |= set(event.extra.items())
+        width = max(map(len, news), default=0)
         screen.say(event.asset)
-        for name, value in event.extra.items():
-            screen.say(f"    {name:<32} {value}")
+        for name, text in news.items():
+            screen.say(f"    {name:<{width}}  {text}")
 
 
 def _signposts(settings: Settings) -> str:

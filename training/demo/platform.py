@@ -18,8 +18,9 @@ import httpx
 from feature_repo.errors import InputError
 from feature_repo.settings import Settings
 from serving.bundle import current_version
-from training.demo.airflow_api import Airflow, AirflowError, AssetEvent
+from training.demo.airflow_api import Airflow, AssetEvent
 from training.demo.dag_chain import CHAIN, ChainFollower
+from training.demo.home_lock import sole_demo
 from training.demo.processes import (
     LOOPBACK,
     Process,
@@ -33,8 +34,8 @@ from training.demo.shops import Shop
 from training.demo.supervision import ProcessFailedError, Supervision, last_lines, supervised
 from training.demo.supervisord_config import log_path
 
-START_SECONDS: Final = 180.0
-"""Longest that the processes may take to be healthy, on a busy machine."""
+START_SECONDS: Final = 600.0
+"""Longest that the processes may take to be healthy, on a very busy machine. One that ends is told at once."""
 _UNTIL_ALL_IS_UP: Final = {"AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION": "True"}
 """Else Airflow starts the run of the night before as soon as it has read the DAG, before it can be answered."""
 _MODEL_SECONDS: Final = 30.0
@@ -68,26 +69,25 @@ class Platform:
             told = []
         else:
             told = self.run_dags(CHAIN)
-        with self.screen.step("the API answers with the model"):
-            self._wait(self._model_serves, _MODEL_SECONDS, "the API did not take the model up")
+        with self.screen.step("the API answers with the model") as show:
+            self._wait(self._missing_model, _MODEL_SECONDS, show)
         return told
 
     def wait_until_healthy(self) -> None:
         """Return when every process answers and every DAG is known."""
         with self.screen.step("processes start") as show:
-            self._wait(lambda: self._healthy(show), START_SECONDS, "the processes are not healthy")
+            self._wait(self._missing, START_SECONDS, show)
 
-    def _healthy(self, show: Callable[[str], None]) -> bool:
+    def _missing(self) -> list[str]:
         missing = self.airflow.unhealthy()
         if not missing:
             missing = [f"DAG {dag}" for dag in self.airflow.missing(CHAIN)]
         if not self._api_answers("/healthz"):
             missing.append("api")
-        show("waiting for " + ", ".join(missing))
-        return not missing
+        return missing
 
-    def _model_serves(self) -> bool:
-        return self._api_answers("/readyz")
+    def _missing_model(self) -> list[str]:
+        return [] if self._api_answers("/readyz") else ["the model in the api"]
 
     def _api_answers(self, path: str) -> bool:
         try:
@@ -95,13 +95,17 @@ class Platform:
         except httpx.TransportError:
             return False
 
-    def _wait(self, condition: Callable[[], bool], seconds: float, problem: str) -> None:
+    def _wait(
+        self, find_missing: Callable[[], list[str]], seconds: float, show: Callable[[str], None]
+    ) -> None:
         deadline = time.monotonic() + seconds
-        while not condition():
+        while missing := ", ".join(find_missing()):
+            show(f"waiting for {missing}")
             self.supervision.require_running()
             if time.monotonic() > deadline:
-                raise AirflowError(
-                    f"{problem} after {seconds:.0f} s: the logs in {self.settings.logs_dir} say why"
+                raise ProcessFailedError(
+                    f"all processes run, but after {seconds:.0f} s this is still missing: {missing}. "
+                    f"Their logs are in {self.settings.logs_dir}; on a busy machine, try again"
                 )
             time.sleep(_POLL_SECONDS)
 
@@ -111,14 +115,32 @@ def running_platform(shop: Shop, screen: Screen) -> Iterator[Platform]:
     """The platform over a shop, which is imported first if its home is empty; it ends with the context.
 
     From here on SIGTERM and the end of the terminal raise KeyboardInterrupt, as Ctrl-C does.
-    Raises InputError when a port is taken, ProcessFailedError when a command or a process fails.
+    Raises InputError when another demo has the home or a port is taken, ProcessFailedError when a command or a
+    process fails.
     """
     for ending in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(ending, signal.default_int_handler)
     settings = shop.settings
-    require_free_ports(processes(settings))
-    variables = {name: value for name, value in os.environ.items() if not name.startswith("AIRFLOW_")}
-    variables |= environment(settings) | _UNTIL_ALL_IS_UP
+    with sole_demo(settings.home):
+        require_free_ports(processes(settings))
+        variables = {name: value for name, value in os.environ.items() if not name.startswith("AIRFLOW_")}
+        variables |= environment(settings) | _UNTIL_ALL_IS_UP
+        _prepare(shop, variables, screen)
+        with (
+            supervised(
+                processes(settings), variables, settings.logs_dir.absolute(), screen.say
+            ) as supervision,
+            Airflow(settings) as airflow,
+            httpx.Client(base_url=api_url(settings), timeout=_TIMEOUT_SECONDS, trust_env=False) as api,
+        ):
+            platform = Platform(settings, screen, supervision, airflow, api)
+            platform.wait_until_healthy()
+            yield platform
+
+
+def _prepare(shop: Shop, variables: Mapping[str, str], screen: Screen) -> None:
+    """Import the shop and set Airflow up, unless that was done before."""
+    settings = shop.settings
     settings.logs_dir.mkdir(parents=True, exist_ok=True)
     if not _is_imported(settings):
         for arguments in shop.commands:
@@ -128,14 +150,6 @@ def running_platform(shop: Shop, screen: Screen) -> Iterator[Platform]:
         for process in preparations():
             _run(process, variables, settings.logs_dir, screen)
         prepared.touch()
-    with (
-        supervised(processes(settings), variables, settings.logs_dir.absolute(), screen.say) as supervision,
-        Airflow(settings) as airflow,
-        httpx.Client(base_url=api_url(settings), timeout=_TIMEOUT_SECONDS, trust_env=False) as api,
-    ):
-        platform = Platform(settings, screen, supervision, airflow, api)
-        platform.wait_until_healthy()
-        yield platform
 
 
 def require_free_ports(wanted: Sequence[Process]) -> None:
@@ -148,7 +162,7 @@ def require_free_ports(wanted: Sequence[Process]) -> None:
         if not _is_free(port.number)
     ]
     if taken:
-        raise InputError("; ".join(taken))
+        raise InputError("\n".join(taken))
 
 
 def _is_free(port: int) -> bool:

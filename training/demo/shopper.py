@@ -20,6 +20,7 @@ CLICKS: Final = 3
 _LOOKED_OVER: Final = 100
 """Items among which the shopper looks for something to like; the most that the API gives by default."""
 PLACEMENT: Final = "demo"
+_SOURCES_SHOWN: Final = 3
 _PATIENCE_SECONDS: Final = 10.0
 
 
@@ -151,7 +152,7 @@ def show(visit: Visit, shopper: Shopper, screen: Screen) -> None:
     """Print the slates before and after, what was clicked, and why each item is there."""
     liking = visit.liking
     screen.console.print(_table("Before: a new visitor", visit.before, liking, shopper))
-    clicked = ", ".join(_title(shopper.item(item)) for item in liking.clicks)
+    clicked = " · ".join(_title(shopper.item(item)) for item in liking.clicks)  # titles hold commas
     screen.say(f"{visit.visitor} likes {liking.words} and clicks: {clicked}")
     screen.console.print(_table(f"After {len(liking.clicks)} clicks", visit.after, liking, shopper))
     times = ", ".join(f"{milliseconds:.0f}" for milliseconds in visit.milliseconds)
@@ -167,8 +168,13 @@ def _table(title: str, slate: Slate, liking: Liking, shopper: Shopper) -> Table:
         row = shopper.item(item_id)
         leaf = (row.get(Item.CATEGORY) or "").rpartition(CATEGORY_SEPARATOR)[2]
         style = "bold green" if item_id in liking.kind else ""
-        table.add_row(str(place), _title(row), leaf, ", ".join(sources) or "fills the slate", style=style)
+        table.add_row(str(place), _title(row), leaf, _why(sources), style=style)
     return table
+
+
+def _why(sources: Sequence[str]) -> str:
+    shown = [*sources[:_SOURCES_SHOWN], "..."] if len(sources) > _SOURCES_SHOWN else sources
+    return ", ".join(shown) or "fills the slate"
 
 
 def _title(row: dict[str, Any]) -> str:

@@ -4,8 +4,10 @@ import errno
 import json
 import socket
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from functools import partial
 from http.client import HTTPConnection, HTTPException
+from pathlib import Path
 from typing import Final
 
 import psutil
@@ -13,6 +15,8 @@ import psutil
 from feature_repo.settings import Settings
 from training.doctor.finding import Finding, Level
 from training.doctor.redis_client import LOCAL, PATIENCE_SECONDS, is_redis_of_home
+
+_HOME: Final = "FRESHET_HOME"
 
 
 def _check(field: str, is_freshet: Callable[[Settings, int], bool], settings: Settings) -> Finding:
@@ -29,9 +33,14 @@ def _check(field: str, is_freshet: Callable[[Settings, int], bool], settings: Se
     except OSError as error:
         if error.errno != errno.EADDRINUSE:
             return Finding(Level.PROBLEM, f"{port} cannot be had ({error.strerror})", cure)
-        if is_freshet(settings, port):
+        home = _home(port)
+        if not is_freshet(settings, port):
+            holder = _listener(port)
+        elif home not in (None, settings.home.resolve()):
+            holder = f"another Freshet, that of {home}"
+        else:
             return Finding(Level.OK, f"{port} is used by Freshet itself")
-        return Finding(Level.PROBLEM, f"{port} is taken by {_listener(port)}", f"stop that, or {cure}")
+        return Finding(Level.PROBLEM, f"{port} is taken by {holder}", f"stop that, or {cure}")
     return Finding(Level.OK, f"{port} is free")
 
 
@@ -51,23 +60,44 @@ def _is_api(settings: Settings, port: int) -> bool:
 
 
 def _is_airflow(_: Settings, port: int) -> bool:
-    return "airflow" in _listener(port)  # its processes overwrite their environment: the name is all there is
+    return "airflow" in _listener(port)
 
 
 def _is_redis(settings: Settings, _: int) -> bool:
     return is_redis_of_home(settings)
 
 
+def _home(port: int) -> Path | None:
+    """FRESHET_HOME of the process that listens at a port; None where it cannot be read.
+
+    Airflow's processes overwrite their environment, so those that started them are asked, too.
+    """
+    with suppress(psutil.Error):
+        listener = _process(port)
+        if listener is None:
+            return None
+        if own := listener.environ():
+            return Path(listener.cwd(), own.get(_HOME, Settings.model_fields["home"].default)).resolve()
+        for parent in listener.parents():
+            if home := parent.environ().get(_HOME):
+                return Path(parent.cwd(), home).resolve()
+    return None
+
+
 def _listener(port: int) -> str:
     """Command and number of the process that listens at a port."""
-    try:
-        for connection in psutil.net_connections("tcp"):
-            if connection.status == psutil.CONN_LISTEN and connection.laddr[1:] == (port,) and connection.pid:
-                command = " ".join(psutil.Process(connection.pid).cmdline()).strip()
-                return f"{command} (process {connection.pid})"
-    except psutil.Error:
-        pass  # the system does not tell, or the process is gone
+    with suppress(psutil.Error):  # it is gone
+        if process := _process(port):
+            return f"{' '.join(process.cmdline()).strip()} (process {process.pid})"
     return "a process of another user"
+
+
+def _process(port: int) -> psutil.Process | None:
+    """The process that listens at a port, if the system tells."""
+    for connection in psutil.net_connections("tcp"):
+        if connection.status == psutil.CONN_LISTEN and connection.laddr[1:] == (port,) and connection.pid:
+            return psutil.Process(connection.pid)
+    return None
 
 
 HOLDERS: Final[Mapping[str, Callable[[Settings, int], bool]]] = {

@@ -1,16 +1,26 @@
 """What is looked at before anything is started."""
 
+import os
+import signal
 import socket
+from io import StringIO
 from pathlib import Path
 
+import httpx
 import pytest
+from rich.console import Console
 
 from feature_repo.errors import InputError
 from feature_repo.settings import Settings
 from tests.conftest import free_port
-from training.demo.platform import require_free_ports
+from training.demo import platform
+from training.demo.airflow_api import Airflow
+from training.demo.home_lock import sole_demo
+from training.demo.platform import Platform, require_free_ports, running_platform
 from training.demo.processes import Port, Process
-from training.demo.shops import find_shop
+from training.demo.screen import Screen
+from training.demo.shops import Shop, find_shop
+from training.demo.supervision import ProcessFailedError, Supervision
 
 
 def test_a_taken_port_names_the_process_that_needs_it_and_the_setting_that_moves_it() -> None:
@@ -25,6 +35,58 @@ def test_a_taken_port_names_the_process_that_needs_it_and_the_setting_that_moves
         "FRESHET_AIRFLOW_PORT to a free port"
     )
     require_free_ports(wanted)
+
+
+def test_each_taken_port_is_a_line() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as one, socket.create_server(("127.0.0.1", 0)) as other:
+        numbers = [server.getsockname()[1] for server in (one, other)]
+        wanted = [Process("api", (), tuple(Port(number, "FRESHET_PORT") for number in numbers))]
+        with pytest.raises(InputError) as refused:
+            require_free_ports(wanted)
+    assert [line.split(" is taken")[0] for line in str(refused.value).splitlines()] == [
+        f"port {number}" for number in numbers
+    ]
+
+
+def test_a_home_has_one_demo_and_the_next_may_follow_it(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    with sole_demo(home):
+        with pytest.raises(InputError) as refused, sole_demo(home):
+            pass
+        with sole_demo(tmp_path / "other"):
+            pass
+    assert str(refused.value) == (
+        f"the demo of {home} already runs (process {os.getpid()}): stop it with Ctrl-C, or set FRESHET_HOME"
+    )
+    with sole_demo(home):
+        pass
+
+
+def test_a_second_demo_is_refused_before_it_looks_at_ports_or_writes(settings: Settings) -> None:
+    shop = Shop(settings, (("no-such-command",),))
+    endings = [signal.getsignal(ending) for ending in (signal.SIGTERM, signal.SIGHUP)]
+    try:
+        with sole_demo(settings.home), socket.create_server(("127.0.0.1", settings.port)):
+            before = sorted(settings.home.rglob("*"))
+            with pytest.raises(InputError, match="already runs"), running_platform(shop, Screen(Console())):
+                pass
+            assert sorted(settings.home.rglob("*")) == before
+    finally:
+        for ending, handler in zip((signal.SIGTERM, signal.SIGHUP), endings, strict=True):
+            signal.signal(ending, handler)
+
+
+def test_a_start_that_takes_too_long_names_what_is_missing(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(platform, "START_SECONDS", 0.0)
+    screen = Screen(Console(file=StringIO()))
+    supervision = Supervision(tmp_path / "supervisord.conf", {}, screen.say)
+    with Airflow(settings) as airflow, httpx.Client(base_url=f"http://127.0.0.1:{free_port()}") as api:
+        starting = Platform(settings, screen, supervision, airflow, api)
+        monkeypatch.setattr(airflow, "unhealthy", lambda: ["scheduler", "triggerer"])
+        with pytest.raises(ProcessFailedError, match="still missing: scheduler, triggerer, api"):
+            starting.wait_until_healthy()
 
 
 def test_the_simulated_shop_lives_in_the_home_and_a_real_one_beside_it(

@@ -82,4 +82,8 @@ def test_the_screen_tells_titles_and_why_each_item_is_there(api: httpx.Client, v
     for item in (*visit.before.items, *visit.after.items):
         assert Shopper(api).item(item)["title"] in shown
     for sources in visit.after.sources:
-        assert ", ".join(sources) in shown
+        assert ", ".join(sources[:3]) in shown
+    assert ("..." in shown) == any(
+        len(sources) > 3 for sources in (*visit.before.sources, *visit.after.sources)
+    )
+    assert " · ".join(Shopper(api).item(item)["title"] for item in visit.liking.clicks) in shown
