@@ -1,10 +1,14 @@
 """What the DAGs share: the assets that link them, parameters of their forms, the moment a run is about."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from airflow.sdk import Asset, Param
+from airflow.sdk.exceptions import AirflowFailException
+
+from feature_repo.errors import FreshetError
 
 EVENT_LOG: Final = Asset("event_log")
 QUALITY: Final = Asset("quality")
@@ -51,6 +55,15 @@ def moment(params: Mapping[str, Any], triggers: Mapping[Any, Sequence[Any]]) -> 
     told = [params["as_of"]] if params["as_of"] else brought
     times = [_time(text) for text in told] or [datetime.now(UTC)]
     return (max(times) - _EPOCH) // timedelta(microseconds=1)
+
+
+@contextmanager
+def final(decision: type[FreshetError]) -> Iterator[None]:
+    """Fail the task at once where the decision is raised: tried again, it would be the same."""
+    try:
+        yield
+    except decision as reason:
+        raise AirflowFailException(str(reason)) from None
 
 
 def iso(microseconds: int) -> str:

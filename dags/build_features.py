@@ -13,9 +13,11 @@ from dags.assets import (
     QUALITY,
     TASK_DEFAULTS,
     TRAINING_POOL,
+    final,
     iso,
     moment,
 )
+from feature_repo.errors import QualityError
 from feature_repo.settings import Settings
 
 
@@ -42,11 +44,12 @@ def build_features() -> None:
         outlet_events[QUALITY].extra = report.summary()
         return report.summary()
 
-    @task(retries=0)
+    @task
     def require_quality(report: dict[str, Any]) -> None:
         from training.log_checks import require_passed
 
-        require_passed(report)
+        with final(QualityError):
+            require_passed(report)
 
     @task(pool=TRAINING_POOL)
     def compute(as_of: int) -> dict[str, int]:

@@ -4,7 +4,8 @@ from typing import Any
 
 from airflow.sdk import Param, dag, task
 
-from dags.assets import AS_OF, EVALUATION, FEATURES, FORCE, MODEL, TASK_DEFAULTS, TRAINING_POOL, moment
+from dags.assets import AS_OF, EVALUATION, FEATURES, FORCE, MODEL, TASK_DEFAULTS, TRAINING_POOL, final, moment
+from feature_repo.errors import GateRefusedError
 from feature_repo.settings import Settings
 
 
@@ -84,12 +85,13 @@ def train_models() -> None:
         make_bundle(TrainingRun(Settings(), run))
         return run
 
-    @task(outlets=[MODEL], retries=0)
+    @task(outlets=[MODEL])
     def publish(run: str, *, params: Any, outlet_events: Any) -> None:
         from training.pipeline import go_live
         from training.training_run import TrainingRun
 
-        outcome = go_live(TrainingRun(Settings(), run), params["force"])
+        with final(GateRefusedError):
+            outcome = go_live(TrainingRun(Settings(), run), params["force"])
         outlet_events[MODEL].extra = {**outcome.summary(), "forced_because": params["force"]}
 
     @task

@@ -83,11 +83,29 @@ def test_what_uses_all_cores_waits_for_the_one_slot_of_the_training_pool(parsed:
     assert {pools[task] for task in heavy} == {"training"}
 
 
-def test_a_task_is_tried_again_unless_it_decides(parsed: dict[str, Any]) -> None:
+def test_a_task_is_tried_again_unless_it_would_do_more_the_second_time(
+    parsed: dict[str, Any],
+) -> None:
     retries = {task: n for dag in parsed["dags"].values() for task, n in dag["retries"].items()}
-    decisions = {"require_quality", "publish", "roll_back"}
-    assert {task for task, n in retries.items() if n == 0} == decisions
+    assert [task for task, n in retries.items() if n == 0] == ["roll_back"]
     assert {dag["max_active_runs"] for dag in parsed["dags"].values()} == {1}
+
+
+def test_what_was_decided_fails_the_task_without_another_try() -> None:
+    script = (
+        "from airflow.sdk.exceptions import AirflowFailException; from dags.assets import final;"
+        "from feature_repo.errors import GateRefusedError, QualityError\n"
+        "try:\n"
+        "    with final(GateRefusedError): raise GateRefusedError('worse')\n"
+        "except AirflowFailException as failure: print('failed:', failure)\n"
+        "try:\n"
+        "    with final(GateRefusedError): raise QualityError('broken')\n"
+        "except QualityError: print('tried again')"
+    )
+    ran = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=False, cwd=DAGS.parent
+    )
+    assert ran.stdout.splitlines()[-2:] == ["failed: worse", "tried again"], ran.stderr
 
 
 ASKED = datetime(2026, 3, 1, 12, tzinfo=UTC)
