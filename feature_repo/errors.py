@@ -5,7 +5,8 @@ FreshetError
 ├── BundleError       a model bundle is missing, damaged or made for other features
 ├── GateRefusedError  a trained bundle is worse than the one that is live
 ├── QualityError      a part of the log is not fit to be learned from
-└── LogUnavailableError   the event log cannot be reached or is full; try again later
+├── LogUnavailableError   the event log cannot be reached or is full; try again later
+└── OnlineStoreUnavailableError   no Redis answers Feast (feature_repo.online_store)
 
 Every message says what is wrong, where, and what to do next. The command line prints it as one
 line and exits 1; the API answers 4xx or 503.

@@ -1,8 +1,7 @@
 """Freshet's feature store: Feast over the offline store's files, a registry and Redis. Its import takes seconds."""
 
-import warnings
-from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+import logging
+from collections.abc import Collection
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final
@@ -14,7 +13,7 @@ from feast import FeatureStore, RepoConfig
 from filelock import FileLock
 
 from feature_repo.errors import InputError
-from feature_repo.feature_views import ITEM_WINDOWS_PUSH, SESSION_INPUTS, SESSION_VIEW, define
+from feature_repo.feature_views import ITEM_WINDOWS_PUSH, SESSION_INPUTS, SESSION_VIEW, define, keep_states
 from feature_repo.offline_store import (
     EVENT_TIMESTAMP,
     ITEM_KEY,
@@ -29,6 +28,8 @@ from feature_repo.settings import Settings
 _FOLDER: Final = Path(__file__).parent
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
+logging.getLogger("feast").setLevel(logging.WARNING)  # as on Feast's own command line
+
 
 def open_store(settings: Settings, redis_url: str) -> FeatureStore:
     """The store of a FRESHET_HOME, its definitions registered; Redis is not called before it is read or written.
@@ -41,12 +42,10 @@ def open_store(settings: Settings, redis_url: str) -> FeatureStore:
     config["registry"]["path"] = f"sqlite:///{registry}"
     config["online_store"]["connection_string"] = connection_string(redis_url)
     ensure_sources(features_dir)
-    with FileLock(registry.with_suffix(".lock")), _quiet():
+    with FileLock(registry.with_suffix(".lock")):
         store = FeatureStore(config=RepoConfig(**config, repo_path=_FOLDER))
         definitions = define(features_dir)
-        for known in store.list_feature_views():
-            if view := getattr(definitions, known.name, None):  # what Feast did with it is no change of it
-                view.materialization_intervals, view.state = known.materialization_intervals, known.state
+        keep_states(definitions, store.list_feature_views())
         store.apply(list(definitions))  # leaves alone what has not changed
     return store
 
@@ -69,8 +68,7 @@ def historical_features(
     asked = entities.assign(
         **{EVENT_TIMESTAMP: entities[EVENT_TIMESTAMP].dt.as_unit("us"), _ROW: np.arange(len(entities))}
     )
-    with _quiet():
-        found = store.get_historical_features(entity_df=asked, features=names).to_df()
+    found = store.get_historical_features(entity_df=asked, features=names).to_df()
     return found.sort_values(_ROW).drop(columns=_ROW).set_index(entities.index)
 
 
@@ -102,15 +100,6 @@ def _features(views: Collection[str], columns: set[str]) -> list[str]:
     if SESSION_VIEW in views and columns >= set(SESSION_INPUTS):
         features += [f"{SESSION_VIEW}:{name}" for name in SESSION_FEATURES]
     return features
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep to ourselves what Feast and the library below it would tell their own developers."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "On demand feature view is an experimental feature", RuntimeWarning)
-        warnings.filterwarnings("ignore", "fetch_arrow_table", DeprecationWarning)
-        yield
 
 
 def _moment(microseconds: int) -> datetime:

@@ -1,5 +1,6 @@
 """What Feast knows of Freshet's features: entities, sources, views and the service of the ranking schema."""
 
+from collections.abc import Iterable
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -85,6 +86,16 @@ def define(features_dir: Path) -> Definitions:
         owner=OWNER,
     )
     return Definitions(user, item, *views, session_features, ranking_v1)
+
+
+def keep_states(definitions: Definitions, registered: Iterable[FeatureView]) -> None:
+    """Give the views the state and the intervals that Feast noted of the registered ones as it materialized them.
+
+    To Feast a view without them has changed, and to apply it would forget the state.
+    """
+    for known in registered:
+        if view := getattr(definitions, known.name, None):
+            view.materialization_intervals, view.state = known.materialization_intervals, known.state
 
 
 @on_demand_feature_view(  # type: ignore[untyped-decorator]

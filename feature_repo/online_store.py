@@ -5,10 +5,12 @@ Feast's own store drops what comes for the same moment again, so features comput
 """
 
 import json
+import warnings
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, Literal
 
+from click import ClickException
 from feast import FeatureView, RepoConfig
 from feast.infra.online_stores.redis import RedisOnlineStore, RedisOnlineStoreConfig
 from feast.protos.feast.types.EntityKey_pb2 import EntityKey
@@ -16,8 +18,9 @@ from feast.protos.feast.types.Value_pb2 import Value
 from feast.utils import make_tzaware
 from pydantic import Field, StrictStr
 from redis.connection import SSLConnection, parse_url
+from redis.exceptions import AuthenticationError, ConnectionError, TimeoutError  # noqa: A004
 
-from feature_repo.errors import InputError
+from feature_repo.errors import FreshetError, InputError
 from feature_repo.feast_home import feast_settings
 from feature_repo.online_user import microseconds, stamp_field
 
@@ -25,6 +28,14 @@ Row = tuple[EntityKey, dict[str, Value], datetime, datetime | None]
 """An entity, its values, the moment as of which they hold, and when they were made."""
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+
+# What Feast and the library below it tell their own developers. Feast's commands import this module first.
+warnings.filterwarnings("ignore", "On demand feature view is an experimental feature", RuntimeWarning)
+warnings.filterwarnings("ignore", "fetch_arrow_table", DeprecationWarning)
+
+
+class OnlineStoreUnavailableError(FreshetError, ClickException):
+    """No Redis answers; Feast's commands print it as one line and exit 1."""
 
 
 def connection_string(redis_url: str) -> str:
@@ -60,7 +71,20 @@ class NewestWinsOnlineStoreConfig(RedisOnlineStoreConfig):
 
 
 class NewestWinsOnlineStore(RedisOnlineStore):
-    """Writes a row unless a later one is there."""
+    """Writes a row unless a later one is there. Raises OnlineStoreUnavailableError when no Redis answers."""
+
+    def _get_client(self, online_store_config: RedisOnlineStoreConfig) -> Any:
+        client = super()._get_client(online_store_config)
+        try:
+            client.ping()
+        except AuthenticationError:  # it answers, and says itself what is wrong
+            raise
+        except (ConnectionError, TimeoutError) as error:
+            address, *_ = online_store_config.connection_string.split(",")
+            raise OnlineStoreUnavailableError(
+                f"no Redis at {address}: run `freshet redis` in another shell, or set FRESHET_REDIS_URL"
+            ) from error
+        return client
 
     def online_write_batch(
         self,

@@ -26,6 +26,7 @@ from tests.feature_repo.feature_rows import NOON, same_everywhere
 REPOSITORY = Path(__file__).parent.parent.parent
 FEAST = Path(sys.executable).with_name("feast")
 DEFINED = define(Path("/features"))
+INTERVAL = ("2025-06-01T00:00:00", "2025-07-01T00:00:00")
 
 
 @pytest.mark.parametrize("name", Definitions._fields)
@@ -106,8 +107,8 @@ def clean_shell(checkout: Path, **variables: str) -> dict[str, str]:
     return {"PATH": os.defpath, "PYTHONPATH": str(checkout), **variables}
 
 
-def feast(checkout: Path, *words: str, **variables: str) -> str:
-    done = subprocess.run(
+def run_feast(checkout: Path, *words: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
         [FEAST, "-c", "feature_repo", *words],
         cwd=checkout,
         env=clean_shell(checkout, **variables),
@@ -116,7 +117,13 @@ def feast(checkout: Path, *words: str, **variables: str) -> str:
         timeout=300,
         check=False,
     )
+
+
+def feast(checkout: Path, *words: str, **variables: str) -> str:
+    """What a command prints that succeeds and warns of nothing."""
+    done = run_feast(checkout, *words, **variables)
     assert done.returncode == 0, done.stderr
+    assert "Warning" not in done.stderr
     return done.stdout
 
 
@@ -155,15 +162,38 @@ def test_feast_lists_what_was_applied(what: str, names: list[str], applied: Path
 def test_feast_materializes_before_and_after_features_were_computed(
     applied: Path, redis_url: str, clean_redis: Redis
 ) -> None:
-    interval = ("2025-06-01T00:00:00", "2025-07-01T00:00:00")
-    feast(applied, "materialize", *interval, FRESHET_REDIS_URL=redis_url)
+    feast(applied, "materialize", *INTERVAL, FRESHET_REDIS_URL=redis_url)
     assert clean_redis.dbsize() == 0
     rows = same_everywhere(["u:ann"], 3)
     write_snapshot(applied / "var" / "features", View.USER_STATISTICS, rows, NOON)
-    feast(applied, "materialize", *interval, FRESHET_REDIS_URL=redis_url)
+    feast(applied, "materialize", *INTERVAL, FRESHET_REDIS_URL=redis_url)
     ann = decode_user(clean_redis.hmget(user_key("u:ann"), USER_FIELDS))  # type: ignore[arg-type]
     assert ann is not None
     assert (ann.computed_at, ann.statistics is not None and ann.statistics.tolist()) == (NOON, [3] * 8)
+
+
+@pytest.mark.slow
+@pytest.mark.integration
+def test_to_apply_again_keeps_the_states(applied: Path, redis_url: str, clean_redis: Redis) -> None:
+    feast(applied, "materialize", *INTERVAL, FRESHET_REDIS_URL=redis_url)
+    materialized = feast(applied, "feature-views", "list")
+    assert materialized.count("AVAILABLE_ONLINE") == len(SNAPSHOT_SCHEMAS)
+    feast(applied, "apply")
+    assert feast(applied, "feature-views", "list") == materialized
+
+
+@pytest.mark.slow
+def test_without_a_redis_one_line_says_what_to_do(applied: Path, tmp_path: Path) -> None:
+    port = free_port()
+    there = {"FRESHET_HOME": str(tmp_path), "FRESHET_REDIS_URL": f"redis://:secret@127.0.0.1:{port}"}
+    feast(applied, "apply", **there)
+    rows = same_everywhere(["u:ann"], 3)
+    write_snapshot(tmp_path / "features", View.USER_STATISTICS, rows, NOON)
+    done = run_feast(applied, "materialize", *INTERVAL, **there)
+    assert done.returncode == 1
+    assert done.stderr == (
+        f"Error: no Redis at 127.0.0.1:{port}: run `freshet redis` in another shell, or set FRESHET_REDIS_URL\n"
+    )
 
 
 @pytest.mark.slow

@@ -1,4 +1,5 @@
 import json
+import logging
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -26,7 +27,7 @@ from feature_repo.offline_store import (
     View,
     write_snapshot,
 )
-from feature_repo.online_store import connection_string
+from feature_repo.online_store import OnlineStoreUnavailableError, connection_string
 from feature_repo.online_user import USER_FIELDS, decode_user, user_key
 from feature_repo.schema import HOUR, MINUTE, SECOND
 from feature_repo.session_features import SESSION_FEATURES, encode_window, session_features
@@ -267,6 +268,23 @@ def test_a_view_whose_materialization_was_killed_can_be_materialized_again(
     write_snapshot(settings.features_dir, View.USER_STATISTICS, same_everywhere(["u:ann"], 1), NOON)
     materialize(open_store(settings, redis_url), NOON, NOON, [View.USER_STATISTICS])
     assert first_statistic(clean_redis, "u:ann") == 1
+
+
+def test_without_a_redis_nothing_is_materialized(offline: FeatureStore, settings: Settings) -> None:
+    write_snapshot(settings.features_dir, View.USER_STATISTICS, same_everywhere(["u:ann"], 1), NOON)
+    with pytest.raises(
+        OnlineStoreUnavailableError, match=r"^no Redis at 127\.0\.0\.1:1: run `freshet redis`"
+    ):
+        materialize(offline, NOON, NOON, [View.USER_STATISTICS])
+
+
+def test_a_new_store_tells_nothing_of_its_cache(settings: Settings, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO):
+        historical_features(
+            open_store(settings, NOWHERE),
+            pd.DataFrame({SHOPPER_KEY: ["u:ann"], EVENT_TIMESTAMP: moments(np.array([NOON]))}),
+        )
+    assert caplog.messages == []
 
 
 def test_a_definition_that_changed_is_registered_anew(settings: Settings) -> None:
