@@ -179,9 +179,7 @@ async def test_the_age_of_user_features_is_that_of_what_was_last_brought_online(
         assert age["item"] >= trained["item"]
 
 
-async def test_a_visitor_who_logged_in_has_the_features_of_the_user(
-    api: Api, shop_log: BreakableLog
-) -> None:
+async def test_a_visitor_who_logged_in_has_the_features_of_the_user(api: Api, shop_log: BreakableLog) -> None:
     statistics = np.zeros(len(USER_STATISTICS), dtype=np.float32)
     shop_log.features["u:ada"] = OnlineUser(statistics, None, None, time.time_ns() // 1000)
     await api.send(click("lamp", user_id="ada"))
