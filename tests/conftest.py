@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from pathlib import Path
 
+import prometheus_client  # noqa: F401  before Feast is, which makes it count in files that all apps share
 import pytest
 from redis import Redis
 from redis.exceptions import RedisError
@@ -27,14 +28,14 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def wait_until(condition: Callable[[], object], seconds: float = 20) -> None:
+def wait_until(condition: Callable[[], object], seconds: float = 20, every: float = 0.02) -> None:
     """Return when the condition holds; a server that does not answer yet is asked again."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         with suppress(RedisError):
             if condition():
                 return
-        time.sleep(0.02)
+        time.sleep(every)
     raise TimeoutError(f"did not come true within {seconds} s")
 
 
