@@ -1,6 +1,7 @@
 """The shops that a demo can run on: the simulated one, and real ones whose logs lie on this machine."""
 
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Final
 
@@ -41,10 +42,10 @@ def find_shop(settings: Settings, name: str | None, data: Path | None) -> Shop:
 def _simulated_shop(settings: Settings) -> Shop:
     """A shop that needs no data; it lives in ``settings.home`` itself."""
     folder = settings.home.absolute() / "simulated"
-    files = ("--events", str(folder / "events.parquet"), "--items", str(folder / "items.parquet"))
+    files = [(f"--{kind}", str(folder / f"{kind}.parquet")) for kind in ("events", "items", "users")]
     return Shop(
         settings,
-        (("simulate", *_SIZE, "--out", str(folder)), ("import", *files, "--shift-to-now")),
+        (("simulate", *_SIZE, "--out", str(folder)), ("import", *chain(*files), "--shift-to-now")),
     )
 
 
