@@ -33,7 +33,7 @@ test: $(ENVIRONMENT) ## the tests that take seconds each (under 10 minutes on 2 
 	$(BIN)/python -m pytest -m "not slow"
 
 .PHONY: test-all
-test-all: $(ENVIRONMENT) ## every test (under 35 minutes on 2 cores)
+test-all: $(ENVIRONMENT) ## every test (under an hour on 2 cores)
 	$(BIN)/python -m pytest
 
 .PHONY: lint

@@ -62,7 +62,7 @@ class Outcome:
     def summary(self) -> dict[str, str]:
         """The outcome as a person reads it: a line per method."""
         scores = {f"NDCG@10 {name}": str(score.ndcg_at_10) for name, score in self.scores.items()}
-        return {"version": self.version, **scores, "gate": str(self.verdict)}
+        return {"version": self.version, "gate": str(self.verdict), **scores}
 
 
 _PLAN = TypeAdapter(Plan)
