@@ -33,8 +33,8 @@ test: $(ENVIRONMENT) ## the tests that take seconds each (under 10 minutes on 2 
 	$(BIN)/python -m pytest -m "not slow"
 
 .PHONY: test-all
-test-all: $(ENVIRONMENT) ## every test (under an hour on 2 cores)
-	$(BIN)/python -m pytest
+test-all: test ## every test (under an hour on 2 cores)
+	$(BIN)/python -m pytest -m slow
 
 .PHONY: lint
 lint: $(ENVIRONMENT) ## ruff, mypy --strict and the import direction
