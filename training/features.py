@@ -87,11 +87,12 @@ def bring_vectors_online(settings: Settings, as_of: int) -> dict[str, int]:
 
 def _changed_windows(features_dir: Path, as_of: int) -> pd.DataFrame:
     """Counts of the items met in the newest day, and none for those that only the build before had counted."""
-    counts = read_snapshot(features_dir, View.ITEM_WINDOWS, as_of).to_pandas().set_index(ITEM_KEY)
+    rows = read_snapshot(features_dir, View.ITEM_WINDOWS, as_of).to_pandas()
+    counts = rows.set_index(ITEM_KEY)[list(ITEM_WINDOWS)]
     for earlier in [moment for moment in snapshots(features_dir, View.ITEM_WINDOWS) if moment < as_of][-1:]:
         before = read_snapshot(features_dir, View.ITEM_WINDOWS, earlier)[ITEM_KEY].to_pandas()
         counts = counts.reindex(counts.index.union(before), fill_value=0)
-    return counts[list(ITEM_WINDOWS)].rename_axis(ITEM_KEY).reset_index()
+    return counts.rename_axis(ITEM_KEY).reset_index()
 
 
 def user_rows(shop: Shop, log: EncodedLog, as_of: int) -> pa.Table:

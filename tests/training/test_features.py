@@ -30,7 +30,7 @@ from tests.training.conftest import TrainedShop
 from tests.training.tiny_log import Happened, at, table
 from training.dataset import read_inputs
 from training.feature_history import moments, user_statistics_at, write_user_history
-from training.features import bring_online, bring_vectors_online, build_features
+from training.features import _changed_windows, bring_online, bring_vectors_online, build_features
 from training.training_run import TrainingRun
 
 HOUR = 60
@@ -66,6 +66,15 @@ def test_the_newest_hour_and_day_of_items_are_counted(settings: Settings) -> Non
         View.ITEM_STATISTICS: 3,
         View.ITEM_WINDOWS: 2,
     }
+
+
+def test_an_item_that_nobody_met_any_more_is_told_to_count_none(settings: Settings) -> None:
+    later = [*VISITS, Happened("ann", "desk", 30 * HOUR)]
+    for as_of in (at(24 * HOUR), at(31 * HOUR)):
+        build_features(filled(settings, later), as_of)
+    changed = _changed_windows(settings.features_dir, at(31 * HOUR)).set_index(ITEM_KEY)
+    assert changed.T.to_dict("list") == {"desk": [1, 1, 0], "lamp": [0, 0, 0], "mug": [0, 2, 0]}
+    assert set(changed.dtypes.astype(str)) == {"int64"}
 
 
 def test_a_past_moment_built_later_gives_the_files_of_then(settings: Settings) -> None:
