@@ -16,9 +16,6 @@ FEATURES: Final = Asset("features")
 EVALUATION: Final = Asset("evaluation")
 MODEL: Final = Asset("model")
 
-TRAINING_POOL: Final = "training"
-"""A pool of one slot: tasks that use all cores run one after another, whichever DAG they belong to."""
-
 AS_OF_KEY: Final = "as_of"
 """Key of an asset event's extra: the moment that its data goes up to, in ISO form."""
 

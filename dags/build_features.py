@@ -12,13 +12,13 @@ from dags.assets import (
     FORCE,
     QUALITY,
     TASK_DEFAULTS,
-    TRAINING_POOL,
     final,
     iso,
     moment,
 )
 from feature_repo.errors import QualityError
 from feature_repo.settings import Settings
+from training.config import TRAINING_POOL
 
 
 @dag(

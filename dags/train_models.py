@@ -4,9 +4,10 @@ from typing import Any
 
 from airflow.sdk import Param, dag, task
 
-from dags.assets import AS_OF, EVALUATION, FEATURES, FORCE, MODEL, TASK_DEFAULTS, TRAINING_POOL, final, moment
+from dags.assets import AS_OF, EVALUATION, FEATURES, FORCE, MODEL, TASK_DEFAULTS, final, moment
 from feature_repo.errors import GateRefusedError
 from feature_repo.settings import Settings
+from training.config import TRAINING_POOL
 
 
 @dag(

@@ -1,8 +1,12 @@
 """How a training run learns and evaluates. Nothing heavy is imported, so that forms and commands may show it."""
 
 from dataclasses import dataclass, field
+from typing import Final
 
 from feature_repo.settings import Settings
+
+TRAINING_POOL: Final = "training"
+"""Airflow pool of one slot: what uses all cores runs one after another, whichever DAG it belongs to."""
 
 
 @dataclass(frozen=True)

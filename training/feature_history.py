@@ -41,10 +41,9 @@ def moments(split: Split) -> list[int]:
 
 def user_statistics_at(settings: Settings, shopper_keys: Strings, times: Int64) -> Float32:
     """float32[n, len(USER_STATISTICS)] of each shopper at a time (microseconds); NaN where it was not known."""
-
     from feature_repo.feature_store import historical_features, open_store
 
-    moments = pd.to_datetime(times, unit="us", utc=True)
-    asked = pd.DataFrame({SHOPPER_KEY: shopper_keys, EVENT_TIMESTAMP: moments})
+    asked_at = pd.to_datetime(times, unit="us", utc=True)
+    asked = pd.DataFrame({SHOPPER_KEY: shopper_keys, EVENT_TIMESTAMP: asked_at})
     joined = historical_features(open_store(settings, OFFLINE), asked, [View.USER_STATISTICS])
     return joined[list(USER_STATISTICS)].to_numpy(dtype=np.float32)

@@ -1,6 +1,6 @@
 """Batch features as of a moment: computed from the log before it, kept in the offline store, brought online."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -56,18 +56,17 @@ def build_features(settings: Settings, as_of: int) -> dict[str, int]:
     }
     if current_version(settings.models_dir) is not None:
         tables |= embedding_rows(read_live_bundle(settings.models_dir), events)
-    for view, rows in tables.items():
-        write_snapshot(settings.features_dir, view, rows, as_of)
+    rows = _write(settings, tables, as_of)
     forget_before(settings.features_dir, as_of - int(settings.features_kept_days * DAY))
-    return {view: rows.num_rows for view, rows in tables.items()}
+    return rows
 
 
-def bring_online(settings: Settings, as_of: int) -> None:
-    """Write what was built as of a moment (microseconds) to Redis; what is there as of a later one stays."""
+def bring_online(settings: Settings, as_of: int, views: Iterable[str] = SNAPSHOT_SCHEMAS) -> None:
+    """Write what was built as of a moment (microseconds) of views to Redis; what is of a later moment stays."""
     from feature_repo.feature_store import materialize, open_store, push_item_windows
 
     folder = settings.features_dir
-    built = [view for view in SNAPSHOT_SCHEMAS if as_of in snapshots(folder, view)]
+    built = [view for view in views if as_of in snapshots(folder, view)]
     with embedded_redis(settings) as url:
         store = open_store(settings, url)
         materialize(store, as_of, as_of, [view for view in built if view != View.ITEM_WINDOWS])
@@ -79,9 +78,14 @@ def bring_vectors_online(settings: Settings, as_of: int) -> dict[str, int]:
     """Compute the live model's vectors from the events before a moment and bring them online; rows by view."""
     events, _ = read_inputs(settings, before=as_of)
     tables = embedding_rows(read_live_bundle(settings.models_dir), events)
+    rows = _write(settings, tables, as_of)
+    bring_online(settings, as_of, tables)
+    return rows
+
+
+def _write(settings: Settings, tables: Mapping[str, pa.Table], as_of: int) -> dict[str, int]:
     for view, rows in tables.items():
         write_snapshot(settings.features_dir, view, rows, as_of)
-    bring_online(settings, as_of)
     return {view: rows.num_rows for view, rows in tables.items()}
 
 

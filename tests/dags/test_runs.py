@@ -11,8 +11,6 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from pydantic import SecretStr
@@ -22,10 +20,11 @@ from feature_repo.event_log import Verdict
 from feature_repo.events import LoggedEvent
 from feature_repo.offline_store import SHOPPER_KEY, View, read_snapshot, snapshots
 from feature_repo.redis_event_log import RedisEventLog
-from feature_repo.schema import DAY, EVENT_SCHEMA, Event, EventType
+from feature_repo.schema import EventType
 from feature_repo.settings import Settings
 from serving.bundle import current_version, read_live_bundle
 from tests.dags.run_dag import DAGS
+from tests.training.broken_day import append_swapped_day
 from training.imports.import_log import import_log
 
 pytestmark = [pytest.mark.slow, pytest.mark.integration]
@@ -140,18 +139,7 @@ def test_from_a_click_to_a_model_that_learned_from_it_and_back(platform: Platfor
 
 def test_a_broken_day_stops_the_features_with_its_reason_unless_forced(platform: Platform) -> None:
     settings = platform.settings
-    archive = Archive(settings.archive_dir)
-    now = time.time_ns() // 1000
-    yesterday = archive.read(now - DAY, now).to_pandas()
-    for copy in ("a", "b", "c"):  # so that the broken events outnumber the sound ones of the day
-        swapped = yesterday.assign(
-            event_id=copy + yesterday[Event.ID],
-            timestamp=yesterday[Event.TIMESTAMP] - pd.Timedelta(seconds=ord(copy)),
-            user_id=yesterday[Event.ITEM],
-            visitor_id=None,
-            item_id=yesterday[Event.USER].fillna(yesterday[Event.VISITOR]),
-        )
-        archive.append(pa.Table.from_pandas(swapped, EVENT_SCHEMA, preserve_index=False))
+    append_swapped_day(Archive(settings.archive_dir))
     stood = snapshots(settings.features_dir, View.USER_STATISTICS)
 
     stopped = platform.run("build_features")

@@ -1,23 +1,20 @@
 """The four DAGs in a browser, as a person runs them: parameters in the form, the run, and what it told."""
 
 import shutil
-import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
 from urllib.parse import unquote
 
-import pandas as pd
-import pyarrow as pa
 import pytest
 from playwright.sync_api import Locator, Page, expect, sync_playwright
 
 from feature_repo.archive import Archive
-from feature_repo.schema import DAY, EVENT_SCHEMA, Event
 from serving.bundle import current_version, read_manifest
 from tests.conftest import wait_until
 from tests.platform.conftest import LivePlatform
+from tests.training.broken_day import append_swapped_day
 from training.demo.airflow_api import Run
 from training.demo.credentials import USER, credentials
 from training.demo.processes import airflow_url
@@ -187,18 +184,7 @@ def test_a_person_trains_a_model_reads_its_score_and_takes_it_back(page: Page, l
 
 
 def test_a_broken_day_stops_the_features_and_the_page_says_why(page: Page, live: LivePlatform) -> None:
-    archive = Archive(live.settings.archive_dir)
-    now = time.time_ns() // 1000
-    yesterday = archive.read(now - DAY, now).to_pandas()
-    for copy in ("a", "b", "c"):  # so that the broken events outnumber the sound ones of the day
-        swapped = yesterday.assign(
-            event_id=copy + yesterday[Event.ID],
-            timestamp=yesterday[Event.TIMESTAMP] - pd.Timedelta(seconds=ord(copy)),
-            user_id=yesterday[Event.ITEM],
-            visitor_id=None,
-            item_id=yesterday[Event.USER].fillna(yesterday[Event.VISITOR]),
-        )
-        archive.append(pa.Table.from_pandas(swapped, EVENT_SCHEMA, preserve_index=False))
+    append_swapped_day(Archive(live.settings.archive_dir))
 
     assert triggered(page, live, "build_features") == "Failed"
     open_asset(page, "quality")

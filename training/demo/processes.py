@@ -6,11 +6,10 @@ from pathlib import Path
 from typing import Final
 
 from feature_repo.settings import Settings
+from training.config import TRAINING_POOL
 from training.demo.credentials import USER, credentials, passwords_path
 
 LOOPBACK: Final = "127.0.0.1"
-TRAINING_POOL: Final = "training"
-"""Airflow pool of one slot: two trainings never share the cores."""
 DAGS: Final = Path(__file__).parents[2] / "dags"
 
 _HEARTBEAT_SECONDS: Final = 5
