@@ -86,6 +86,9 @@ class Settings(BaseSettings):
     training_epochs: int = Field(
         5, ge=1, le=100, description="Most epochs of the embeddings, unless a run says."
     )
+    training_examples: int = Field(
+        2_000_000, ge=1000, description="Most interactions that an epoch learns from, drawn evenly from all."
+    )
     training_requests: int = Field(
         20_000, ge=100, description="Most requests replayed to fit the ranker; half as many to evaluate."
     )

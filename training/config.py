@@ -9,13 +9,18 @@ TRAINING_POOL: Final = "training"
 """Airflow pool of one slot: what uses all cores runs one after another, whichever DAG it belongs to."""
 
 
+def _default(setting: str) -> int:
+    return int(Settings.model_fields[setting].default)
+
+
 @dataclass(frozen=True)
 class EmbeddingConfig:
     """How the embeddings are trained; early stopping may take fewer than ``epochs``."""
 
     dimensions: int = 64
     history: int = 20
-    epochs: int = 5
+    epochs: int = _default("training_epochs")
+    examples: int = _default("training_examples")  # an epoch learns from at most so many
     refit_epochs: int = 2
     patience: int = 1
     uniform_negatives: int = 1024
@@ -33,7 +38,7 @@ class EmbeddingConfig:
 class RankerConfig:
     """How the ranker is trained."""
 
-    requests: int = 20_000
+    requests: int = _default("training_requests")
     negatives: int = 100
     lost_windows: float = 0.1  # share of requests without a window, so that strangers are ranked well, too
     trees: int = 300
@@ -60,7 +65,9 @@ class TrainingConfig:
 def configured(settings: Settings, epochs: int | None = None) -> TrainingConfig:
     """The configuration that the settings ask for, with other ``epochs`` where a run says so."""
     return TrainingConfig(
-        embeddings=EmbeddingConfig(epochs=epochs or settings.training_epochs),
+        embeddings=EmbeddingConfig(
+            epochs=epochs or settings.training_epochs, examples=settings.training_examples
+        ),
         ranker=RankerConfig(requests=settings.training_requests),
         test_requests=settings.training_requests // 2,
     )

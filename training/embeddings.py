@@ -116,7 +116,7 @@ def _fit(
     torch.set_num_threads(config.threads)
     frequency = torch.from_numpy(np.bincount(active.item, minlength=len(active.item_ids)))
     validation = validation.take(torch.randperm(len(validation))[: config.validation_rows])
-    state = TrainingState.start(model, steps=config.epochs * _steps(examples))
+    state = TrainingState.start(model, steps=config.epochs * _steps(examples, config))
     checkpoint = run / "embeddings.pt"
     state.resume(checkpoint)
     with SummaryWriter(str(run)) as writer:
@@ -132,27 +132,34 @@ def _fit(
     return Fitted(state.model.tower(frequency > 0), state.best_epoch, state.best_recall)
 
 
-def _batch_size(examples: Examples) -> int:
+def _per_epoch(examples: Examples, config: EmbeddingConfig) -> int:
+    return min(len(examples), config.examples)
+
+
+def _steps(examples: Examples, config: EmbeddingConfig) -> int:
+    return math.ceil(_per_epoch(examples, config) / _batch_size(examples, config))
+
+
+def _batch_size(examples: Examples, config: EmbeddingConfig) -> int:
     """About a thousand steps an epoch, within bounds: small shops gain much from small batches."""
-    return min(max(len(examples) // 1000, 128), 1024)
-
-
-def _steps(examples: Examples) -> int:
-    return math.ceil(len(examples) / _batch_size(examples))
+    return min(max(_per_epoch(examples, config) // 1000, 128), 1024)
 
 
 def _train_epoch(state: TrainingState, examples: Examples, frequency: Tensor) -> float:
-    """One pass in random order; the mean loss. The order depends on the seed and the epoch alone."""
+    """One pass in random order, or the part that the configuration allows; the mean loss.
+
+    The order depends on the seed and the epoch alone.
+    """
     model, config = state.model.train(), state.model.config
     torch.manual_seed(config.seed + state.epoch)
-    batch_size = _batch_size(examples)
+    batch_size = _batch_size(examples, config)
     share = frequency / frequency.sum()
     absent = (1 - share).pow(batch_size * (1 + config.history)) * (
         1 - 1 / len(share)
     ) ** config.uniform_negatives
     log_inclusion = torch.log1p(-absent)
     total = 0.0
-    batches = torch.split(torch.randperm(len(examples)), batch_size)
+    batches = torch.split(torch.randperm(len(examples))[: _per_epoch(examples, config)], batch_size)
     for rows in tqdm(batches, desc=f"embeddings, epoch {state.epoch + 1}", unit="step", leave=False):
         batch = examples.take(rows)
         present = batch.items < len(share)

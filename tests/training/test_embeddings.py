@@ -139,6 +139,21 @@ def test_a_refit_goes_on_from_what_was_learned_and_can_be_interrupted_too(
     assert same(refitted, refit_embeddings(log, config, tower, tmp_path / "parts").tower)
 
 
+def test_an_epoch_learns_from_no_more_examples_than_configured(
+    log: EncodedLog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    learned: list[int] = []
+    update = TrainingState.update
+
+    def counted(state: TrainingState, loss: Any, rows: Any, vectors: Any) -> None:
+        learned.append(state.step)
+        update(state, loss, rows, vectors)
+
+    monkeypatch.setattr(TrainingState, "update", counted)
+    fit_embeddings(log, replace(CONFIG, epochs=3, patience=3, examples=200), tmp_path)
+    assert len(learned) == 3 * 2  # of 128 examples each, the smallest batch, and the rest
+
+
 def test_training_stops_when_the_held_out_part_gets_no_better(
     log: EncodedLog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
