@@ -24,11 +24,14 @@ MOMENTS: Final = 8
 
 def write_user_history(features_dir: Path, events: pa.Table, items: pa.Table, split: Split) -> None:
     """Write user statistics as of midnights of the replayed part of ``events``, from what was known by then."""
+    shop, log = encode(events, items)
     times = events[Event.TIMESTAMP].cast(pa.int64())
+    strangers = not log.identified.all()
     for moment in moments(split):
-        known = events.filter(pc.less(times, moment))
-        if known.num_rows:
-            rows = user_rows(*encode(known, items), moment)
+        if strangers:  # who they were may have come out only later
+            shop, log = encode(events.filter(pc.less(times, moment)), items)
+        rows = user_rows(shop, log, moment)
+        if rows.num_rows:
             write_snapshot(features_dir, View.USER_STATISTICS, rows, moment)
 
 

@@ -20,7 +20,8 @@ from packaging.utils import canonicalize_name
 
 from feature_repo.settings import Settings
 from serving.embedded_redis import _command
-from training.demo.processes import DAGS, environment, preparations, processes
+from training.config import TRAINING_POOL
+from training.demo.processes import DAGS, environment, preparation, processes
 
 ROOT = Path(__file__).parents[2]
 COMPOSE = (ROOT / "docker/compose.yaml").read_text()
@@ -206,7 +207,8 @@ def test_every_process_of_the_demo_is_a_service_with_the_same_command(demo: Sett
 
 def test_what_the_demo_prepares_is_done_before_airflow_starts() -> None:
     script = SERVICES["airflow-init"]["command"][-1]
-    assert all(shlex.join(process.command) in script for process in preparations())
+    assert shlex.join(preparation().command) in script
+    assert f"airflow pools set {TRAINING_POOL} 1 " in script
     waiting = [name for name in SERVICES if name.startswith("airflow-") and name != "airflow-init"]
     assert all(
         SERVICES[name]["depends_on"]["airflow-init"] == {"condition": "service_completed_successfully"}

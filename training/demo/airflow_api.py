@@ -90,6 +90,13 @@ class Airflow:
         known = {dag["dag_id"] for dag in self._get("/dags", limit=100)["dags"]}
         return [dag for dag in dags if dag not in known]
 
+    def make_pool(self, name: str, description: str) -> None:
+        """Have a pool of one slot, unless there is one of that name."""
+        pool = {"name": name, "slots": 1, "description": description}
+        reply = self._request("POST", "/pools", json=pool)
+        if reply.status_code != HTTPStatus.CONFLICT:
+            _content(reply)
+
     def start(self, dag: str) -> Run:
         """Start a run. Where a scheduled one is due, Airflow starts that as soon as the DAG may run."""
         due = self._due(dag)

@@ -18,6 +18,7 @@ import httpx
 from feature_repo.errors import InputError
 from feature_repo.settings import Settings
 from serving.bundle import current_version
+from training.config import TRAINING_POOL
 from training.demo.airflow_api import Airflow, AssetEvent
 from training.demo.dag_chain import CHAIN, ChainFollower
 from training.demo.home_lock import sole_demo
@@ -26,7 +27,7 @@ from training.demo.processes import (
     Process,
     api_url,
     environment,
-    preparations,
+    preparation,
     processes,
 )
 from training.demo.screen import Screen
@@ -77,6 +78,7 @@ class Platform:
         """Return when every process answers and every DAG is known."""
         with self.screen.step("processes start") as show:
             self._wait(self._missing, START_SECONDS, show)
+            self.airflow.make_pool(TRAINING_POOL, "one training at a time")
 
     def _missing(self) -> list[str]:
         missing = self.airflow.unhealthy()
@@ -147,8 +149,7 @@ def _prepare(shop: Shop, variables: Mapping[str, str], screen: Screen) -> None:
             _run(Process(arguments[0], ("freshet", *arguments)), variables, settings.logs_dir, screen)
     prepared = settings.airflow_dir / f"prepared-{version('apache-airflow')}"
     if not prepared.exists():
-        for process in preparations():
-            _run(process, variables, settings.logs_dir, screen)
+        _run(preparation(), variables, settings.logs_dir, screen)
         prepared.touch()
 
 

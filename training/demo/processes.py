@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Final
 
 from feature_repo.settings import Settings
-from training.config import TRAINING_POOL
 from training.demo.credentials import USER, credentials, passwords_path
 
 LOOPBACK: Final = "127.0.0.1"
@@ -58,13 +57,9 @@ def processes(settings: Settings) -> list[Process]:
     ]
 
 
-def preparations() -> list[Process]:
+def preparation() -> Process:
     """What has to run to its end before the rest starts; doing it again changes nothing."""
-    pool = ("airflow", "pools", "set", TRAINING_POOL, "1", "one training at a time")
-    return [
-        Process("airflow-db-migrate", ("airflow", "db", "migrate")),
-        Process("airflow-pools-set", pool),
-    ]
+    return Process("airflow-db-migrate", ("airflow", "db", "migrate"))
 
 
 def executable(name: str, *arguments: str) -> list[str]:

@@ -10,7 +10,7 @@ from feature_repo.settings import Settings
 
 _SIZE: Final = ("--users", "3000", "--items", "1500", "--events", "80000")
 """Large enough to learn from, small enough for a demo to be up in a few minutes."""
-_LIGHT: Final = {"training_epochs": 1, "training_examples": 100_000, "training_requests": 4_000}
+_LIGHT: Final = {"training_epochs": 1, "training_examples": 60_000, "training_requests": 3_000}
 """A model nearly as good as the default's, in a third of the time."""
 _MAPS: Final = Path(__file__).parents[1] / "maps"
 _LOGS: Final = {
