@@ -32,7 +32,7 @@ FORCE: Final = Param(
     minLength=3,
     maxLength=500,
     title="Force, because",
-    description="Go on in spite of a failed check. The reason is kept. Empty: stop.",
+    description="Go on, or publish, although a check or the gate refuses. The reason is kept. Empty: stop.",
 )
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
@@ -44,6 +44,15 @@ TASK_DEFAULTS: Final = {
     "execution_timeout": timedelta(hours=6),
 }
 """A task may be run again at any time: it leaves what an undisturbed run leaves."""
+
+
+def require_known(params: Mapping[str, Any], dag: Any) -> None:
+    """Fail the task where a parameter is none of the DAG's, which Airflow lets pass: it may be a mistyped one."""
+    unknown = sorted(set(params) - set(dag.params))
+    if unknown:
+        raise AirflowFailException(
+            f"{dag.dag_id} has no parameter {', '.join(unknown)}, only {', '.join(dag.params)}"
+        )
 
 
 def moment(params: Mapping[str, Any], triggers: Mapping[Any, Sequence[Any]]) -> int:

@@ -15,6 +15,7 @@ from dags.assets import (
     final,
     iso,
     moment,
+    require_known,
 )
 from feature_repo.errors import QualityError
 from feature_repo.settings import Settings
@@ -33,7 +34,8 @@ def build_features() -> None:
     """A moment's features depend on the log before it alone: built again, they are the same files."""
 
     @task
-    def choose_moment(*, params: Any, triggering_asset_events: Any) -> int:
+    def choose_moment(*, params: Any, dag: Any, triggering_asset_events: Any) -> int:
+        require_known(params, dag)
         return moment(params, triggering_asset_events)
 
     @task(outlets=[QUALITY], pool=TRAINING_POOL)

@@ -4,7 +4,7 @@ from typing import Any
 
 from airflow.sdk import Param, dag, task
 
-from dags.assets import MODEL, TASK_DEFAULTS
+from dags.assets import MODEL, TASK_DEFAULTS, require_known
 from feature_repo.settings import Settings
 
 
@@ -16,6 +16,7 @@ from feature_repo.settings import Settings
             None,
             type=["null", "string"],
             pattern=r"^\d{8}T\d{12}Z$",
+            title="Version",
             description="Version as `freshet models` lists it. Empty: the one that was live before.",
         )
     },
@@ -27,9 +28,10 @@ def rollback_model() -> None:
     """Takes back a publication; the model that was live stays and can be published again."""
 
     @task(outlets=[MODEL], retries=0)
-    def roll_back(*, params: Any, outlet_events: Any) -> dict[str, str]:
+    def roll_back(*, params: Any, dag: Any, outlet_events: Any) -> dict[str, str]:
         from training.publish import rollback
 
+        require_known(params, dag)
         version = rollback(Settings().models_dir, params["version"])
         outlet_events[MODEL].extra = {"version": version, "action": "rolled back"}
         return {"version": version}

@@ -4,7 +4,7 @@ from typing import Any
 
 from airflow.sdk import Param, dag, task
 
-from dags.assets import AS_OF, EVALUATION, FEATURES, FORCE, MODEL, TASK_DEFAULTS, final, moment
+from dags.assets import AS_OF, EVALUATION, FEATURES, FORCE, MODEL, TASK_DEFAULTS, final, moment, require_known
 from feature_repo.errors import GateRefusedError
 from feature_repo.settings import Settings
 from training.config import TRAINING_POOL
@@ -20,6 +20,7 @@ from training.config import TRAINING_POOL
             type="integer",
             minimum=1,
             maximum=100,
+            title="Epochs",
             description="Most epochs of the embeddings.",
         ),
         "dry_run": Param(
@@ -38,7 +39,8 @@ def train_models() -> None:
     """Steps of one run over a frozen copy of the log."""
 
     @task
-    def choose_moment(*, params: Any, triggering_asset_events: Any) -> int:
+    def choose_moment(*, params: Any, dag: Any, triggering_asset_events: Any) -> int:
+        require_known(params, dag)
         return moment(params, triggering_asset_events)
 
     @task

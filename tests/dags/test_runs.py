@@ -137,6 +137,16 @@ def test_from_a_click_to_a_model_that_learned_from_it_and_back(platform: Platfor
     assert current_version(settings.models_dir) == first
 
 
+@pytest.mark.parametrize("dag_id", ["build_features", "train_models", "rollback_model"])
+def test_a_mistyped_parameter_fails_the_first_task_and_does_nothing(platform: Platform, dag_id: str) -> None:
+    before = current_version(platform.settings.models_dir)
+    ran = platform.run(dag_id, dryrun=True)
+    assert ran["state"] == "failed"
+    assert set(ran["tasks"].values()) <= {"failed", "upstream_failed"}
+    assert ran["assets"] == {}
+    assert current_version(platform.settings.models_dir) == before
+
+
 def test_a_broken_day_stops_the_features_with_its_reason_unless_forced(platform: Platform) -> None:
     settings = platform.settings
     append_swapped_day(Archive(settings.archive_dir))

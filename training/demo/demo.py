@@ -66,7 +66,7 @@ def _signposts(settings: Settings) -> str:
 API            {api}/docs
 Metrics        {api}/metrics
 Airflow        {airflow}   user {USER}, password {credentials(settings).password}
-DAGs           {CHAIN[0]} starts {", then ".join(CHAIN[1:])}. Start it with the play button of
+DAGs           {CHAIN[0]} starts {", then ".join(CHAIN[1:])}. Start it with the trigger button (▷) of
                {airflow}/dags/{CHAIN[0]}
 Ask            curl -s {api}/v1/recommendations -H 'content-type: application/json' -d '{{"visitor_id": "anna"}}'
 Features       feast -c feature_repo feature-views list    (in another shell, after `source .venv/bin/activate`)

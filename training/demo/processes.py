@@ -78,6 +78,7 @@ def environment(settings: Settings) -> dict[str, str]:
         **_secrets(settings),
         "OMP_WAIT_POLICY": "PASSIVE",  # LightGBM's threads spin otherwise
         "OPENBLAS_NUM_THREADS": "1",
+        "TQDM_DISABLE": "1",  # Airflow shows what a task writes to stderr, a progress bar too, as an error
         "NO_PROXY": LOOPBACK,  # tasks talk to the API server, never through a proxy
         "no_proxy": LOOPBACK,
     }
