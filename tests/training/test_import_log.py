@@ -5,6 +5,7 @@ import re
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -587,3 +588,27 @@ def test_whatever_stands_in_a_cell_every_row_is_accounted_for(
     assert events_of(report).rows == len(rows)
     assert adds_up(report)
     assert len(Archive(home / "archive")) == events_of(report).imported
+
+
+def test_lines_of_one_moment_stand_in_no_order_that_a_model_could_learn(
+    settings: Settings, tmp_path: Path
+) -> None:
+    baskets, items = 200, [f"i{number}" for number in range(10)]
+    lines = [
+        f"u{basket:03},{item},purchase,2025-06-01T{basket // 60:02}:{basket % 60:02}:00Z"
+        for basket in range(baskets)
+        for item in items
+    ]
+    path = tmp_path / "events.csv"
+    path.write_text("\n".join(["user_id,item_id,event_type,timestamp", *lines]))
+    import_log(settings, path)
+    archived = (
+        Archive(settings.archive_dir).read().sort_by([(Event.USER, "ascending"), (Event.ID, "ascending")])
+    )
+    baskets_in_order = archived[Event.ITEM].to_numpy().reshape(baskets, len(items))
+    follows = {(a, b): 0 for a in items for b in items}
+    for basket in baskets_in_order:
+        for pair in pairwise(basket):
+            follows[pair] += 1
+    expected = baskets / len(items)
+    assert max(follows.values()) < expected + 6 * expected**0.5

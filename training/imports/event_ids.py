@@ -37,7 +37,7 @@ def row_ids(events: pa.Table) -> pa.Array:
 
 
 def _hash_rows(events: pa.Table, key: str) -> npt.NDArray[np.uint64]:
-    """Sum of the hashes of each row's identifying cells, each hashed together with its column's name."""
+    """Hash of the sum of the hashes of each row's identifying cells, each hashed with its column's name."""
     total = np.zeros(events.num_rows, np.uint64)
     for name in _IDENTITY:
         if name not in events.column_names or events[name].null_count == events.num_rows:
@@ -50,4 +50,6 @@ def _hash_rows(events: pa.Table, key: str) -> npt.NDArray[np.uint64]:
         )
         hashes = np.append(hash_array(texts, hash_key=key, categorize=False), np.uint64(0))
         total += hashes[encoded.indices.fill_null(len(texts)).to_numpy()]
-    return total
+    # Events of one moment stand in the order of their ids. A mere sum would put the items of every basket in the
+    # same order, and a model would learn that order.
+    return hash_array(total)
