@@ -56,7 +56,7 @@ bench: $(ENVIRONMENT) ## measure ingestion and recommendation on this machine
 	$(BIN)/python -m tests.bench
 
 .PHONY: bench-training
-bench-training: $(ENVIRONMENT) ## measure import and training of a million events on this machine
+bench-training: $(ENVIRONMENT) ## measure import and training of 100,000 to a million events on this machine
 	$(BIN)/python -m tests.bench_training
 
 .PHONY: image-check

@@ -10,6 +10,12 @@ from feature_repo.settings import Settings
 from training.config import TRAINING_POOL
 
 
+@task.short_circuit
+def unless_dry_run(*, params: Any) -> bool:
+    """Go on to the bundle, but in a dry run."""
+    return not params["dry_run"]
+
+
 @dag(
     schedule=[FEATURES],
     max_active_runs=1,
@@ -60,6 +66,14 @@ def train_models() -> None:
         return run
 
     @task
+    def encoder(run: str) -> str:
+        from training.pipeline import learn_encoder
+        from training.training_run import TrainingRun
+
+        learn_encoder(TrainingRun(Settings(), run))
+        return run
+
+    @task
     def ranker(run: str) -> str:
         from training.pipeline import learn_ranker
         from training.training_run import TrainingRun
@@ -75,10 +89,6 @@ def train_models() -> None:
         outcome = judge(TrainingRun(Settings(), run))
         outlet_events[EVALUATION].extra = outcome.summary()
         return outcome.summary()
-
-    @task.short_circuit
-    def unless_dry_run(*, params: Any) -> bool:
-        return not params["dry_run"]
 
     @task
     def bundle(run: str) -> str:
@@ -104,7 +114,7 @@ def train_models() -> None:
         return bring_vectors_online(Settings(), as_of)
 
     as_of = choose_moment()
-    run = ranker(embeddings(freeze_log(as_of)))
+    run = ranker(encoder(embeddings(freeze_log(as_of))))
     finished = bundle(run)
     evaluate(run) >> unless_dry_run() >> finished
     publish(finished) >> bring_vectors_online(as_of)

@@ -9,7 +9,7 @@ import pyarrow.compute as pc
 
 from feature_repo.arrays import Bool, Float32, Int8, Int32, Int64, Strings
 from feature_repo.schema import EVENT_CODES, Event
-from feature_repo.session_features import IS_INTERACTION, UNKNOWN_ITEM, Window
+from feature_repo.session_features import IS_INTERACTION, SESSION_GAP, UNKNOWN_ITEM, Window
 
 
 @dataclass(frozen=True)
@@ -62,6 +62,12 @@ class EncodedLog:
     def offsets(self) -> Int64:
         """int64[shoppers + 1]: the events of shopper s are [offsets[s], offsets[s + 1])."""
         return np.searchsorted(self.shopper, np.arange(len(self.shopper_keys) + 1))
+
+    def session(self) -> Int64:
+        """int64[events]: number of the session that each event belongs to; a silence of SESSION_GAP ends one."""
+        new_shopper = np.diff(self.shopper, prepend=-1) != 0
+        silence = np.diff(self.time, prepend=self.time[:1]) > SESSION_GAP
+        return np.cumsum(new_shopper | silence) - 1
 
     def window(self, start: int, stop: int) -> Window:
         """Events [start, stop), all of one shopper, as a window."""

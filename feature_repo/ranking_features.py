@@ -10,18 +10,30 @@ from feature_repo.arrays import Bool, Float32, Float64, Int32, Int64
 from feature_repo.batch_features import ITEM_STATISTICS, USER_STATISTICS
 from feature_repo.schema import DAY, HOUR, SECOND, EventType
 from feature_repo.session_features import SESSION_FEATURES, Window, session_features
-from feature_repo.user_tower import UserTower
+from feature_repo.user_history import HISTORY_FEATURES, NO_HISTORY, UserHistory, history_features
+from feature_repo.user_tower import UserTower, unit
 
 SOURCES: Final = (
     "revisits",
+    "repeats",
+    "next_item",
+    "session_neighbours",
     "covisitation",
     "last_item_covisitation",
     "session_embedding",
     "user_embedding",
+    "similar_users",
+    "content",
     "category_popular",
+    "segment_popular",
+    "trending",
     "popular",
 )
 """Names of the retrieval sources whose scores and ranks are features."""
+
+POSITION: Final = "position"
+"""Place on the page where an item was shown, known of what was shown once; a candidate is ranked for the first
+place, so that the ranker learns what the place did and does not take it for the item's merit."""
 
 RANKING_COLUMNS: Final = (
     *(f"{source}_{what}" for source in SOURCES for what in ("score", "rank", "relative")),
@@ -31,9 +43,15 @@ RANKING_COLUMNS: Final = (
     "revisit_log_seconds_ago",
     "revisit_carted",
     "revisit_purchased",
+    *HISTORY_FEATURES,
+    "next_item_log_probability",
+    "next_item_margin",
+    "next_item_confidence",
     "similarity_last_item",
     "similarity_session",
     "similarity_user",
+    "content_last_item",
+    "content_session",
     "same_category_last",
     "category_share",
     "department_share",
@@ -50,6 +68,7 @@ RANKING_COLUMNS: Final = (
     *USER_STATISTICS,
     "hour_of_day",
     "day_of_week",
+    POSITION,
 )
 
 RANKING_HASH: Final = hashlib.sha256("\n".join(RANKING_COLUMNS).encode()).hexdigest()[:16]
@@ -61,7 +80,8 @@ class ItemColumns:
     """What the ranker reads of items; each array has one row per item.
 
     statistics float32[n, len(ITEM_STATISTICS)]; first_seen, last_seen int64 microseconds, -1 for never;
-    category, department, brand int32 codes, -1 where missing; price float32, imputed; price_missing bool.
+    category, department, brand int32 codes, -1 where missing; price float32, imputed; price_missing bool;
+    content float32[n, c]: unit vectors of what the catalog says of the items, zero where it says nothing.
     """
 
     statistics: Float32
@@ -72,14 +92,16 @@ class ItemColumns:
     brand: Int32
     price: Float32
     price_missing: Bool
+    content: Float32
 
 
 @dataclass(frozen=True)
 class UserRow:
-    """Batch features of one user: statistics float32[len(USER_STATISTICS)], embedding float32[d]."""
+    """Batch features of one user: statistics float32[len(USER_STATISTICS)], embedding float32[d], history."""
 
     statistics: Float32
     embedding: Float32
+    history: UserHistory = NO_HISTORY
 
 
 @dataclass(frozen=True)
@@ -112,11 +134,25 @@ class ShopperState:
     as_of: int
 
 
+@dataclass(frozen=True)
+class Interest:
+    """What a model makes of a shopper.
+
+    active: the interactions of the window; session float32[d]: their vector, zero for none;
+    log_probability float32[items]: of each item to be the next, as the session encoder sees it; empty where it sees
+    nothing.
+    """
+
+    active: Window
+    session: Float32
+    log_probability: Float32
+
+
 def ranking_matrix(
-    candidates: Candidates, shopper: ShopperState, items: ItemColumns, tower: UserTower
+    candidates: Candidates, shopper: ShopperState, interest: Interest, items: ItemColumns, tower: UserTower
 ) -> Float32:
     """float32[candidates, len(RANKING_COLUMNS)]; NaN marks what does not exist, which LightGBM knows."""
-    active, user, as_of = shopper.window.interactions(), shopper.user, shopper.as_of
+    active, user, as_of = interest.active, shopper.user, shopper.as_of
     shown = candidates.items
     n = shown.size
     by_source = np.stack([candidates.scores, candidates.ranks, candidates.relative], axis=2)
@@ -126,7 +162,10 @@ def ranking_matrix(
             source_columns,
             candidates.fused,
             _revisits(shown, active, as_of),
-            _similarities(shown, active, user, tower),
+            history_features(shown, user.history, as_of),
+            _expectations(shown, interest),
+            _similarities(shown, interest, user, tower),
+            _content_similarities(shown, active, items),
             _relations(shown, active, user, items),
             items.statistics[shown],
             _log_days(as_of - items.first_seen[shown], items.first_seen[shown]),
@@ -134,6 +173,7 @@ def ranking_matrix(
             _repeat(session_features(shopper.window, as_of), n),
             _repeat(user.statistics, n),
             _repeat(_clock(as_of), n),
+            np.ones(n, np.float32),
         ]
     ).astype(np.float32, copy=False)
 
@@ -169,13 +209,32 @@ def _revisits(shown: Int32, active: Window, as_of: int) -> Float32:
     return columns
 
 
-def _similarities(shown: Int32, active: Window, user: UserRow, tower: UserTower) -> Float32:
+def _expectations(shown: Int32, interest: Interest) -> Float32:
+    """Log-probability of each candidate to be next, its distance to that of the best item, and that of the best."""
+    columns = np.full((shown.size, 3), np.nan, dtype=np.float32)
+    if interest.log_probability.size:
+        best = interest.log_probability.max()
+        columns[:, 0] = interest.log_probability[shown]
+        columns[:, 1] = columns[:, 0] - best
+        columns[:, 2] = best
+    return columns
+
+
+def _similarities(shown: Int32, interest: Interest, user: UserRow, tower: UserTower) -> Float32:
     """Cosine of each candidate with the last item, the session vector and the user vector."""
-    if active.items.size:
-        last, session = tower.embeddings[active.items[-1]], tower.session_vector(active)
+    if interest.active.items.size:
+        last, session = tower.embeddings[interest.active.items[-1]], interest.session
     else:
         last = session = np.full(tower.embeddings.shape[1], np.nan, dtype=np.float32)
     return tower.embeddings[shown] @ np.stack([last, session, user.embedding], axis=1)
+
+
+def _content_similarities(shown: Int32, active: Window, items: ItemColumns) -> Float32:
+    """Cosine of each candidate's content with that of the last item and with the mean of the window's."""
+    if not active.items.size or not items.content.shape[1]:
+        return np.full((shown.size, 2), np.nan, dtype=np.float32)
+    of_window = items.content[active.items]
+    return items.content[shown] @ np.stack([of_window[-1], unit(of_window.mean(axis=0))], axis=1)
 
 
 def _relations(shown: Int32, active: Window, user: UserRow, items: ItemColumns) -> Float32:

@@ -69,6 +69,12 @@ def encode_window(events: Sequence[WindowEvent], item_index: Mapping[str, int]) 
     )
 
 
+def moments_back(window: Window) -> Int64:
+    """int64[n]: how many distinct later moments the window holds after each event; 0 for the newest."""
+    later = np.diff(window.times, append=window.times[-1:]) > 0
+    return np.cumsum(later[::-1], dtype=np.int64)[::-1]
+
+
 def current_session(window: Window, as_of: int) -> Window:
     """Tail of the window that belongs to the session going on at ``as_of`` (microseconds)."""
     ends = np.append(window.times, as_of)

@@ -92,12 +92,15 @@ class Settings(BaseSettings):
     training_requests: int = Field(
         20_000, ge=100, description="Most requests replayed to fit the ranker; half as many to evaluate."
     )
+    training_impressions: int = Field(
+        0, ge=0, description="Newest served slates with a reaction that the ranker learns from, too."
+    )
     features_kept_days: float = Field(
         90, ge=1, description="Batch features of earlier moments are forgotten, except the newest of them."
     )
     bundle_poll_seconds: float = Field(1, gt=0, description="How often a server looks for a new model.")
     bundles_kept: int = Field(5, ge=2, description="Newest published models that stay to roll back to.")
-    candidates: int = Field(200, ge=10, description="Candidates that reach the ranker.")
+    candidates: int = Field(300, ge=10, description="Candidates that reach the ranker.")
     served_log_queue: int = Field(
         10_000, ge=1, description="Served slates that may wait to be written; more are dropped and counted."
     )

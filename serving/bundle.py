@@ -1,7 +1,8 @@
 """The model bundle: a directory of memory-mappable arrays that a server can read and trust.
 
 ``models/<version>/`` holds ``manifest.json`` (written last), one ``.npy`` file per array, the item and shopper
-names, the catalog and the LightGBM model. ``models/CURRENT`` names the version that is live.
+names, the catalog, the session encoder (ONNX) and the LightGBM model. ``models/CURRENT`` names the version that is
+live.
 """
 
 import hashlib
@@ -19,19 +20,33 @@ import orjson
 import pyarrow as pa
 import pyarrow.feather
 
-from feature_repo.arrays import Bool, Float32, Int32, Strings
+from feature_repo.arrays import Bool, Float32, Strings
 from feature_repo.batch_features import USER_STATISTICS
 from feature_repo.durable_file import replace_file, sync
 from feature_repo.errors import BundleError
 from feature_repo.online_user import OnlineUser
-from feature_repo.ranking_features import RANKING_COLUMNS, RANKING_HASH, ItemColumns, UserRow
+from feature_repo.ranking_features import (
+    RANKING_COLUMNS,
+    RANKING_HASH,
+    Interest,
+    ItemColumns,
+    ShopperState,
+    UserRow,
+)
 from feature_repo.schema import Item
 from feature_repo.session_features import Window
+from feature_repo.user_history import NO_HISTORY
 from feature_repo.user_tower import UserTower
+from serving.calibration import UNCALIBRATED, Calibration
+from serving.indexes import GroupedLists, Neighbours, PopularityLists, Segments, SessionIndex, UserHistories
+from serving.ranking import Rankers
+from serving.session_encoder import NOTHING_EXPECTED, EncoderItems, SessionEncoder
 
 CURRENT: Final = "CURRENT"
 MANIFEST: Final = "manifest.json"
 RANKER: Final = "ranker.txt"
+ENCODER: Final = "encoder.onnx"
+ENCODER_ITEMS: Final = "encoder_items"
 ITEMS: Final = "items.arrow"
 SHOPPERS: Final = "shoppers.arrow"
 CATEGORIES: Final = "categories.arrow"
@@ -56,21 +71,9 @@ class Manifest:
 
 
 @dataclass(frozen=True)
-class RetrievalArrays:
-    """What the sources search: K neighbours of each item, and items by popularity.
+class Availability:
+    """Which items may be shown: available bool[items]."""
 
-    neighbours int32[items, K] (-1 pads) with neighbour_scores float32[items, K], best first; popular int32[P] with
-    popular_scores float32[P], best first; category_popular and its scores likewise, those of category c at
-    [category_offsets[c], category_offsets[c + 1]); available bool[items].
-    """
-
-    neighbours: Int32
-    neighbour_scores: Float32
-    popular: Int32
-    popular_scores: Float32
-    category_popular: Int32
-    category_popular_scores: Float32
-    category_offsets: Int32
     available: Bool
 
 
@@ -95,10 +98,20 @@ class Bundle:
     categories: list[str]  # path of each category code
     shopper_keys: Strings
     items: ItemColumns
+    availability: Availability
     tower: UserTower
-    retrieval: RetrievalArrays
+    encoder: SessionEncoder | None
+    covisited: Neighbours
+    alike: Neighbours  # in content
+    sessions: SessionIndex
+    popularity: PopularityLists
+    category_popularity: GroupedLists
+    segments: Segments
+    segment_popularity: GroupedLists
     users: UserColumns
-    ranker: lightgbm.Booster | None  # None where the log was too small to train one
+    histories: UserHistories
+    rankers: Rankers
+    calibration: Calibration = UNCALIBRATED
 
     @cached_property
     def item_index(self) -> dict[str, int]:
@@ -116,7 +129,11 @@ class Bundle:
         A vector fits only items of the model that made it. A shopper without a fitting one is folded in from the
         window.
         """
-        statistics, embedding = self._trained_row(shopper_key)
+        index = self.shopper_index.get(shopper_key) if shopper_key else None
+        statistics, embedding, history = UNKNOWN_STATISTICS, None, NO_HISTORY
+        if index is not None:
+            statistics, embedding = self.users.statistics[index], self.users.embeddings[index]
+            history = self.histories.of(index)
         if online is not None and online.statistics is not None:
             statistics = online.statistics
         if online is not None and online.model_version == self.manifest.version:
@@ -124,14 +141,33 @@ class Bundle:
         if embedding is None:
             active = window.interactions()
             embedding = self.tower.user_vector(active.items, active.types)
-        return UserRow(statistics, embedding)
+        return UserRow(statistics, embedding, history)
 
-    def _trained_row(self, shopper_key: str | None) -> tuple[Float32, Float32 | None]:
-        index = self.shopper_index.get(shopper_key) if shopper_key else None
-        if index is None:
-            return UNKNOWN_STATISTICS, None
-        return self.users.statistics[index], self.users.embeddings[index]
+    def interest(self, shopper: ShopperState) -> Interest:
+        """What this model makes of a shopper."""
+        active = shopper.window.interactions()
+        expected = (
+            NOTHING_EXPECTED if self.encoder is None else self.encoder.log_probability(active, shopper.as_of)
+        )
+        return Interest(active, self.tower.session_vector(active), expected)
 
+
+ARRAYS: Final = {
+    "items": ItemColumns,
+    "availability": Availability,
+    "tower": UserTower,
+    "covisited": Neighbours,
+    "alike": Neighbours,
+    "sessions": SessionIndex,
+    "popularity": PopularityLists,
+    "category_popularity": GroupedLists,
+    "segments": Segments,
+    "segment_popularity": GroupedLists,
+    "users": UserColumns,
+    "histories": UserHistories,
+    "calibration": Calibration,
+}
+"""Parts of a bundle that are nothing but arrays, a file each, by the name of the field."""
 
 UNKNOWN_STATISTICS: Final = np.full(len(USER_STATISTICS), np.nan, dtype=np.float32)
 
@@ -146,8 +182,11 @@ def write_bundle(bundle: Bundle, directory: Path) -> Bundle:
     _write_table(bundle.catalog, temporary / ITEMS)
     _write_table(pa.table({NAME: pa.array(bundle.shopper_keys, pa.string())}), temporary / SHOPPERS)
     _write_table(pa.table({NAME: pa.array(bundle.categories, pa.string())}), temporary / CATEGORIES)
-    if bundle.ranker is not None:
-        bundle.ranker.save_model(temporary / RANKER)
+    if bundle.encoder is not None:
+        (temporary / ENCODER).write_bytes(bundle.encoder.network)
+    for name, ranker in bundle.rankers._asdict().items():
+        if ranker is not None:
+            ranker.save_model(temporary / f"{name}_{RANKER}")
     checksums = {path.name: _checksum(path) for path in sorted(temporary.iterdir())}
     manifest = replace(bundle.manifest, checksums=checksums)
     (temporary / MANIFEST).write_bytes(orjson.dumps(asdict(manifest), option=orjson.OPT_INDENT_2))
@@ -192,11 +231,9 @@ def read_bundle(directory: Path) -> Bundle:
         catalog=catalog,
         categories=_read_table(directory / CATEGORIES)[NAME].to_pylist(),
         shopper_keys=_read_table(directory / SHOPPERS)[NAME].to_numpy(),
-        items=_map_columns(ItemColumns, directory),
-        tower=_map_columns(UserTower, directory),
-        retrieval=_map_columns(RetrievalArrays, directory),
-        users=_map_columns(UserColumns, directory),
-        ranker=lightgbm.Booster(model_file=directory / RANKER) if RANKER in manifest.checksums else None,
+        encoder=_read_encoder(directory) if ENCODER in manifest.checksums else None,
+        **{name: _map_columns(kind, directory, name) for name, kind in ARRAYS.items()},
+        rankers=Rankers(*(_read_ranker(directory, f"{name}_{RANKER}", manifest) for name in Rankers._fields)),
     )
 
 
@@ -232,20 +269,29 @@ def _check_features(manifest: Manifest) -> None:
     )
 
 
-def _arrays(bundle: Bundle) -> Iterator[tuple[str, Float32]]:
-    for columns in (bundle.items, bundle.tower, bundle.retrieval, bundle.users):
+def _arrays(bundle: Bundle) -> Iterator[tuple[str, np.ndarray]]:
+    parts = {name: getattr(bundle, name) for name in ARRAYS}
+    if bundle.encoder is not None:
+        parts[ENCODER_ITEMS] = bundle.encoder.items
+    for name, columns in parts.items():
         for field in fields(columns):
-            yield _array_name(type(columns), field.name), getattr(columns, field.name)
+            yield f"{name}.{field.name}.npy", getattr(columns, field.name)
 
 
-def _map_columns(kind: type[Columns], directory: Path) -> Columns:
-    names = (field.name for field in fields(kind))  # type: ignore[arg-type]
+def _read_encoder(directory: Path) -> SessionEncoder:
+    return SessionEncoder(
+        _map_columns(EncoderItems, directory, ENCODER_ITEMS), (directory / ENCODER).read_bytes()
+    )
+
+
+def _read_ranker(directory: Path, name: str, manifest: Manifest) -> lightgbm.Booster | None:
+    return lightgbm.Booster(model_file=directory / name) if name in manifest.checksums else None
+
+
+def _map_columns(kind: type[Columns], directory: Path, name: str) -> Columns:
+    files = (directory / f"{name}.{field.name}.npy" for field in fields(kind))  # type: ignore[arg-type]
     # A plain view of each map: numpy's memmap class costs every slice of it some microseconds.
-    return kind(*(np.asarray(np.load(directory / _array_name(kind, name), mmap_mode="r")) for name in names))
-
-
-def _array_name(kind: type, name: str) -> str:
-    return f"{kind.__name__}.{name}.npy"
+    return kind(*(np.asarray(np.load(file, mmap_mode="r")) for file in files))
 
 
 def _write_table(table: pa.Table, path: Path) -> None:

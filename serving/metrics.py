@@ -24,7 +24,7 @@ from serving.bundle import Manifest
 from serving.query import Slate
 
 _BUCKETS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5)
-STAGES = ("hydrate", "retrieve", "filter", "features", "rank", "rerank")
+STAGES = ("hydrate", "encode", "retrieve", "filter", "features", "rank", "rerank")
 
 
 class Metrics:

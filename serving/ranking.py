@@ -1,21 +1,47 @@
-"""Ranking: the LightGBM model's score for every candidate."""
+"""Ranking: the score of every candidate by LightGBM, one model for a session that goes on, one for an arrival."""
 
-from typing import Final
+from typing import Final, NamedTuple
 
 import lightgbm
 import numpy as np
 
-from feature_repo.arrays import Float32
+from feature_repo.arrays import Bool, Float32
 from feature_repo.ranking_features import RANKING_COLUMNS
 
 FUSED_SCORE: Final = RANKING_COLUMNS.index("fused_score")
+SESSION_INTERACTIONS: Final = RANKING_COLUMNS.index("session_interactions")
 
 
-def rank(ranker: lightgbm.Booster | None, features: Float32) -> Float32:
-    """float32[n] scores of float32[n, len(RANKING_COLUMNS)] rows; a row's score depends on that row alone.
+class Rankers(NamedTuple):
+    """What ranks for a shopper who is in a session, and what ranks for one who arrives; None for lack of data.
 
-    Without a ranker (a shop too young to train one) the order of the fused retrieval stands.
+    A click tells what is wanted right now, and drowns what is wanted every month: one model for both would serve
+    neither. Where one could not be trained, the order of the fused retrieval stands: it knows what is popular with
+    strangers, which the other would have to guess.
     """
+
+    session: lightgbm.Booster | None
+    arrival: lightgbm.Booster | None
+
+
+NO_RANKERS: Final = Rankers(None, None)
+
+
+def rank(rankers: Rankers, features: Float32) -> Float32:
+    """float32[n] scores of float32[n, len(RANKING_COLUMNS)] rows; a row's score depends on that row alone."""
+    live = in_session(features)
+    scores = np.empty(len(features), np.float32)
+    scores[live] = _scores(rankers.session, features[live])
+    scores[~live] = _scores(rankers.arrival, features[~live])
+    return scores
+
+
+def in_session(features: Float32) -> Bool:
+    """bool[n]: True for rows of a shopper who did something in the session that goes on."""
+    return features[:, SESSION_INTERACTIONS] > 0
+
+
+def _scores(ranker: lightgbm.Booster | None, features: Float32) -> Float32:
     if ranker is None:
         return features[:, FUSED_SCORE]
     if not len(features):

@@ -7,7 +7,7 @@ from itertools import pairwise
 import numpy as np
 
 from feature_repo.arrays import Float32
-from feature_repo.ranking_features import Candidates, ranking_matrix
+from feature_repo.ranking_features import Candidates, Interest, ranking_matrix
 from serving import reranking
 from serving.bundle import Bundle
 from serving.query import Query, Slate
@@ -27,34 +27,40 @@ class Recommender:
 
     def recommend(self, queries: Sequence[Query], stage: Stage = nullcontext) -> list[Slate]:
         """A slate for each query, in order. A query's slate does not depend on the others beside it."""
+        with stage("encode"):
+            interests = [self.encode(query) for query in queries]
         with stage("retrieve"):
-            retrieved = [self.retrieve(query) for query in queries]
+            retrieved = [self.retrieve(*asked) for asked in zip(queries, interests, strict=True)]
         with stage("filter"):
             candidates = [self.filter(found, query) for found, query in zip(retrieved, queries, strict=True)]
         with stage("features"):
-            features = [self.features(left, query) for left, query in zip(candidates, queries, strict=True)]
+            features = [self.features(*parts) for parts in zip(candidates, queries, interests, strict=True)]
         with stage("rank"):
             scores = self._rank(features)
         with stage("rerank"):
             return [self._slate(*parts) for parts in zip(queries, candidates, features, scores, strict=True)]
 
-    def retrieve(self, query: Query) -> Candidates:
+    def encode(self, query: Query) -> Interest:
+        """What the model makes of the shopper."""
+        return self.bundle.interest(query.shopper)
+
+    def retrieve(self, query: Query, interest: Interest) -> Candidates:
         """What the sources found, fused and cut to the number of candidates."""
-        return retrieve(self.bundle, query.shopper, self.candidates, query.allowed)
+        return retrieve(self.bundle, query.shopper, interest, self.candidates, query.allowed)
 
     def filter(self, candidates: Candidates, query: Query) -> Candidates:
         """The candidates that may be shown."""
-        available = self.bundle.retrieval.available
+        available = self.bundle.availability.available
         return candidates.take(reranking.may_show(candidates.items, query.excluded, available, query.allowed))
 
-    def features(self, candidates: Candidates, query: Query) -> Float32:
+    def features(self, candidates: Candidates, query: Query, interest: Interest) -> Float32:
         """The ranking feature matrix of a query's candidates."""
-        return ranking_matrix(candidates, query.shopper, self.bundle.items, self.bundle.tower)
+        return ranking_matrix(candidates, query.shopper, interest, self.bundle.items, self.bundle.tower)
 
     def _rank(self, matrices: list[Float32]) -> list[Float32]:
         if not matrices:
             return []
-        scores = rank(self.bundle.ranker, np.concatenate(matrices))
+        scores = rank(self.bundle.rankers, np.concatenate(matrices))
         ends = np.cumsum([0, *(len(matrix) for matrix in matrices)])
         return [scores[start:end] for start, end in pairwise(ends)]
 
@@ -62,7 +68,9 @@ class Recommender:
         items, slate_scores = reranking.best(candidates.items, scores, query.k)
         ranked = items.size
         if ranked < query.k:
-            popular = self.bundle.retrieval.popular
-            keep = reranking.may_show(popular, query.excluded, self.bundle.retrieval.available, query.allowed)
+            popular = self.bundle.popularity.items
+            keep = reranking.may_show(
+                popular, query.excluded, self.bundle.availability.available, query.allowed
+            )
             items, slate_scores = reranking.fill(items, slate_scores, popular[keep], query.k)
         return Slate(items, slate_scores, items.size - ranked, candidates, features)

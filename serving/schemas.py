@@ -151,6 +151,12 @@ class SlateItem(BaseModel):
     score: float
     position: int
     sources: list[str] = Field(description="Retrieval sources that brought the item.")
+    click_probability: float | None = Field(
+        description="That the shopper takes this item next; null where the model does not know."
+    )
+    purchase_probability: float | None = Field(
+        description="That the shopper buys this item within a day; null where the model does not know."
+    )
 
 
 class FeatureAge(BaseModel):

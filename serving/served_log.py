@@ -23,7 +23,7 @@ import pyarrow as pa
 
 from feature_repo.arrays import Bool
 from feature_repo.durable_file import replace_file, to_parquet
-from feature_repo.ranking_features import RANKING_COLUMNS, SOURCES
+from feature_repo.ranking_features import RANKING_COLUMNS, RANKING_HASH, SOURCES
 from feature_repo.schema import SECOND
 from serving.metrics import Metrics
 from serving.served_slate import ServedSlate
@@ -61,6 +61,8 @@ _SHARED: Final = [
     pa.field(Served.PLACEMENT, pa.string()),
     pa.field(Served.MODEL, pa.string(), nullable=False),
 ]
+RANKING_SCHEMA: Final = b"ranking_schema"
+"""Key of a file's metadata: the fingerprint of the ranking columns that its features are of."""
 SERVED_REQUESTS: Final = pa.schema(
     [
         *_SHARED,
@@ -77,7 +79,8 @@ SERVED_ITEMS: Final = pa.schema(
         pa.field(Served.SCORE, pa.float32()),  # null for a candidate that was not shown
         pa.field(Served.SOURCES, pa.list_(pa.string()), nullable=False),  # empty for an item filled in
         pa.field(Served.FEATURES, pa.list_(pa.float32(), len(RANKING_COLUMNS))),  # null for an item filled in
-    ]
+    ],
+    metadata={RANKING_SCHEMA: RANKING_HASH},
 )
 
 

@@ -1,6 +1,7 @@
 """What the API does, free of HTTP: take events, recommend, look up an item."""
 
 import logging
+import math
 import time
 from collections.abc import Sequence
 from typing import Final
@@ -8,13 +9,14 @@ from uuid import uuid4
 
 import orjson
 
+from feature_repo.arrays import Float32
 from feature_repo.errors import LogUnavailableError
 from feature_repo.event_log import EventLog, Shopper
 from feature_repo.ranking_features import SOURCES
 from feature_repo.schema import SECOND, Item, shopper_key
 from feature_repo.settings import Settings
-from serving import retrieval
 from serving.bundle import Manifest
+from serving.calibration import Calibration
 from serving.hydration import answers, hydrate
 from serving.ingestion import to_log
 from serving.live_model import LiveModel
@@ -33,10 +35,11 @@ from serving.schemas import (
 )
 from serving.served_log import ServedLog
 from serving.served_slate import ServedItems, ServedSlate, is_among
+from serving.sources.popularity import popular
 
 logger = logging.getLogger(__name__)
 
-FILL: Final = retrieval.popular.__name__
+FILL: Final = popular.__name__
 """Where items come from that lengthen a slate whose candidates ran out."""
 
 
@@ -117,7 +120,7 @@ class Service:
         self.metrics.count_slate(slate, degraded, age.session)
         return Recommendations(
             request_id=request_id,
-            items=_slate_items(shown),
+            items=_slate_items(shown, bundle.calibration),
             model_version=bundle.manifest.version,
             degraded=degraded,
             feature_age=age,
@@ -169,14 +172,27 @@ def _feature_age(manifest: Manifest, shopper: Shopper, as_of: int) -> FeatureAge
     )
 
 
-def _slate_items(shown: ServedItems) -> list[SlateItem]:
-    rows = zip(shown.item_ids, shown.scores.tolist(), shown.brought.tolist(), strict=True)
+def _slate_items(shown: ServedItems, calibration: Calibration) -> list[SlateItem]:
+    rows = zip(
+        shown.item_ids,
+        shown.scores.tolist(),
+        shown.brought.tolist(),
+        _numbers(calibration.click(shown.scores)),
+        _numbers(calibration.purchase(shown.scores)),
+        strict=True,
+    )
     return [
         SlateItem(
             item_id=item_id,
             score=score,
             position=position,
             sources=[name for name, there in zip(SOURCES, brought, strict=True) if there] or [FILL],
+            click_probability=click,
+            purchase_probability=purchase,
         )
-        for position, (item_id, score, brought) in enumerate(rows, 1)
+        for position, (item_id, score, brought, click, purchase) in enumerate(rows, 1)
     ]
+
+
+def _numbers(values: Float32) -> list[float | None]:
+    return [None if math.isnan(value) else value for value in values.tolist()]

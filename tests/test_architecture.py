@@ -34,6 +34,13 @@ def test_the_server_loads_neither_torch_nor_the_training_room(tmp_path: Path) ->
     assert run(program, tmp_path) == "[]\n"
 
 
+def test_the_server_loads_no_library_that_makes_or_draws_what_it_serves(tmp_path: Path) -> None:
+    libraries = {"implicit", "matplotlib", "onnx", "onnxscript", "optuna"}
+    assert (
+        run(f"import sys, serving.app; print(sorted({libraries!r} & set(sys.modules)))", tmp_path) == "[]\n"
+    )
+
+
 def test_no_file_is_a_drawer_for_everything() -> None:
     assert [
         name for name in modules() if name.rpartition(".")[2] in {"utils", "common", "helpers", "misc"}

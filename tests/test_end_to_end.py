@@ -89,16 +89,16 @@ def click(client: httpx.Client, visitor: str, items: list[str]) -> None:
 
 def similar_items(bundle: Bundle) -> list[int]:
     """A popular item, and the two that shoppers meet with it most, that met many others themselves."""
-    retrieval = bundle.retrieval
-    popular = next(item for item in retrieval.popular if (retrieval.neighbours[item, :20] >= 0).all())
-    return [int(popular), *map(int, retrieval.neighbours[popular, :2])]
+    neighbours = bundle.covisited.items
+    popular = next(item for item in bundle.popularity.items if (neighbours[item, :20] >= 0).all())
+    return [int(popular), *map(int, neighbours[popular, :2])]
 
 
 def mean_covisitation(bundle: Bundle, shown: list[str], clicked: list[int]) -> float:
     """Mean score of the shown items among the neighbours of the clicked ones, 0 for those that are none."""
     codes = np.array([bundle.item_index[item] for item in shown])
-    rows, places = np.nonzero(np.isin(bundle.retrieval.neighbours[clicked], codes))
-    return float(bundle.retrieval.neighbour_scores[clicked][rows, places].sum() / (codes.size * len(clicked)))
+    rows, places = np.nonzero(np.isin(bundle.covisited.items[clicked], codes))
+    return float(bundle.covisited.scores[clicked][rows, places].sum() / (codes.size * len(clicked)))
 
 
 @pytest.fixture(scope="module")
@@ -116,8 +116,8 @@ def simulated(tmp_path_factory: pytest.TempPathFactory) -> Shop:
 def test_three_clicks_in_a_category_bring_more_of_it_in_the_very_next_answer(simulated: Shop) -> None:
     bundle = simulated.bundle()
     category = bundle.items.category
-    leaf = np.bincount(category[bundle.retrieval.popular[:200]]).argmax()
-    clicked = [int(item) for item in bundle.retrieval.popular if category[item] == leaf][:3]
+    leaf = np.bincount(category[bundle.popularity.items[:200]]).argmax()
+    clicked = [int(item) for item in bundle.popularity.items if category[item] == leaf][:3]
     with simulated.server() as client:
         before = slate(client, "newcomer")
         click(client, "newcomer", [bundle.item_ids[item] for item in clicked])

@@ -23,7 +23,7 @@ from serving.query import Query
 from serving.recommender import Recommender
 from serving.served_log import Served
 from tests.serving.conftest import running_api
-from training.config import EmbeddingConfig, TrainingConfig
+from training.config import EmbeddingConfig, EncoderConfig, TrainingConfig
 from training.imports.import_log import import_log
 from training.ingest import drain
 from training.pipeline import train
@@ -49,7 +49,13 @@ def shop(settings: Settings) -> Settings:
         field_map=None,
         shift_to_now=True,
     )
-    train(settings, TrainingConfig(embeddings=EmbeddingConfig(epochs=1)))
+    train(
+        settings,
+        TrainingConfig(
+            embeddings=EmbeddingConfig(epochs=1),
+            encoder=EncoderConfig(dimensions=32, epochs=1, refit_epochs=1),
+        ),
+    )
     return settings.model_copy(update={"served_log_full_share": 1.0})
 
 
@@ -101,10 +107,11 @@ class Replayer:
         window = self.window(key, as_of)
         state = ShopperState(window, bundle.user_row(key, window), as_of)
         query = Query(shopper=state, k=1, excluded=window.newest_item())
-        candidates = self.recommender.filter(self.recommender.retrieve(query), query)
+        interest = self.recommender.encode(query)
+        candidates = self.recommender.filter(self.recommender.retrieve(query, interest), query)
         order = np.argsort(bundle.item_ids[candidates.items])
         items = bundle.item_ids[candidates.items][order].tolist()
-        return items, self.recommender.features(candidates, query)[order]
+        return items, self.recommender.features(candidates, query, interest)[order]
 
     def window(self, key: str, as_of: int) -> Window:
         """The shopper's newest events before ``as_of``."""

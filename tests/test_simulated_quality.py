@@ -16,7 +16,8 @@ from serving.bundle import Bundle, read_bundle
 from serving.recommender import Recommender
 from training.config import TrainingConfig
 from training.dataset import read_inputs, read_shop
-from training.evaluation import Scores, baselines, evaluate, ranked_slates, score_ranks
+from training.evaluation.methods import baselines, evaluate, ranked_slates
+from training.evaluation.metrics import CUTOFF, Scores, quality
 from training.pipeline import train
 from training.publish import evaluation_dir
 from training.replay import Replay, replay
@@ -86,13 +87,14 @@ def scores(settings: Settings, folder: Path, version: tuple[str, dict[str, Score
     bundle = read_bundle(evaluation_dir(settings.models_dir, version[0]))
     _, log = read_shop(settings)
     test_part = replay(log, bundle.manifest.training_end, 2**62, settings.window_size, 90 * DAY)
-    known = bundle.items.first_seen[test_part.target] >= 0
+    known = bundle.items.first_seen[test_part.wanted] >= 0  # each request wants one item
     requests = test_part.take(np.flatnonzero(known)).with_window().sample(REQUESTS, seed=3)
     ranked = ranked_slates(Recommender(bundle, settings.candidates))
     found = {name: evaluate(requests, bundle, method, name) for name, method in baselines(bundle).items()}
     found["ranked"] = evaluate(requests, bundle, ranked, "ranked")
     found["ranked without session"] = evaluate(requests.without_windows(), bundle, ranked, "no session")
-    found["oracle"] = score_ranks(true_ranks(requests, settings, bundle, folder), requests.shopper)
+    hits = true_ranks(requests, settings, bundle, folder)[:, None] == np.arange(CUTOFF)
+    found["oracle"] = Scores.of(quality(hits, np.ones(len(hits), np.int64)), requests.shopper)
     return found
 
 
@@ -104,7 +106,7 @@ def true_ranks(requests: Replay, settings: Settings, bundle: Bundle, folder: Pat
     column = {item: number for number, item in enumerate(truth.item_ids)}
     queries = [query for chunk in requests.queries(bundle, k=1) for query in chunk]
     ranks = np.zeros(len(requests), np.int32)
-    for number, (query, target) in enumerate(zip(queries, requests.target, strict=True)):
+    for number, (query, target) in enumerate(zip(queries, requests.wanted, strict=True)):
         chances[number, [column[bundle.item_ids[item]] for item in query.excluded]] = 0
         own = chances[number, column[requests.log.item_ids[target]]]
         ranks[number] = np.count_nonzero(chances[number] > own)

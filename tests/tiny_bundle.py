@@ -1,11 +1,12 @@
 """A shop so small that the right answers are known.
 
-Ten items in three categories, in order of popularity. The ranker prefers neighbours of the last item, by
-their co-visitation score, and then what is popular:
+Ten items in three categories, in order of popularity, and three shoppers, one for each category. The ranker prefers
+neighbours of the last item, by their co-visitation score, and then what is popular:
 
     kettle -> teapot, mug      lamp -> bulb, shade      desk -> chair
 """
 
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 
@@ -14,18 +15,16 @@ import numpy as np
 import orjson
 import pyarrow as pa
 
+from feature_repo.arrays import Int32
 from feature_repo.batch_features import ITEM_STATISTICS, USER_STATISTICS
 from feature_repo.ranking_features import RANKING_COLUMNS, RANKING_HASH, ItemColumns
 from feature_repo.schema import DAY, ITEM_SCHEMA, EventType, Item
 from feature_repo.user_tower import UserTower
-from serving.bundle import (
-    Bundle,
-    Manifest,
-    RetrievalArrays,
-    UserColumns,
-    set_current,
-    write_bundle,
-)
+from serving.bundle import Availability, Bundle, Manifest, UserColumns, set_current, write_bundle
+from serving.calibration import Calibration
+from serving.indexes import GroupedLists, Neighbours, PopularityLists, Segments, SessionIndex, UserHistories
+from serving.ranking import Rankers
+from serving.session_encoder import AGES, QUERY, STEPS, TYPES, VALUES, EncoderItems, SessionEncoder
 
 TRAINED_AT = 1_750_000_000_000_000
 """2025-06-15, in microseconds: the training of the tiny bundle ends here."""
@@ -46,8 +45,33 @@ NEIGHBOURS = {
     "desk": ("chair",),
 }
 """Co-visited items, the best first."""
+ALIKE = {"mug": ("teapot", "tray"), "lamp": ("chair",), "desk": ("rug", "shade"), "bulb": ("shade",)}
+"""Items that are alike in content, the best first: all of one brand."""
+SESSIONS = (("kettle", "teapot", "mug"), ("desk", "chair"), ("kettle", "tray"), ("lamp", "bulb"))
+"""What the sessions of the log held, a minute apart; the newest ended when the training did, each a day before."""
+TRENDING = {"tray": 3.0, "shade": 2.0}
+"""How many times more these are met than they used to be."""
+SEGMENT_POPULAR = (("kettle", "teapot"), ("lamp", "desk"))
+"""What those who like the kitchen buy, and what those who do not."""
+SHOPPERS = ("u:ada", "u:bea", "u:cal")
+"""Known shoppers; one likes the kitchen, one light, one the office."""
+KNOWN_SHOPPER = SHOPPERS[0]
+VISITS = ({"mug": 3, "teapot": 2}, {"lamp": 2, "bulb": 1}, {"desk": 1})
+"""Of each known shopper: in how many visits an item was met, first 20 days before the training, last 5 days.
+
+Each item was purchased once.
+"""
+ALL_VISITS = (4, 2, 1)
+"""Of each known shopper."""
+CALIBRATION = Calibration(
+    click_scores=np.array([0, 200], np.float32),
+    click_probabilities=np.array([0, 0.5], np.float32),
+    purchase_scores=np.zeros(0, np.float32),
+    purchase_probabilities=np.zeros(0, np.float32),
+)
+"""How often an item of a score is taken next; of purchases the training saw too few."""
 SOLD_OUT = "rug"
-KNOWN_SHOPPER = "u:ada"
+UNKNOWN_TO_ENCODER = "rug"
 K = 2
 
 
@@ -76,7 +100,7 @@ def tiny_bundle(version: str = "v1", prefix: str = "") -> Bundle:
         item_ids=np.array([prefix + name for name in NAMES], dtype=object),
         catalog=_catalog(prefix),
         categories=list(CATEGORIES),
-        shopper_keys=np.array([KNOWN_SHOPPER], dtype=object),
+        shopper_keys=np.array(SHOPPERS, dtype=object),
         items=ItemColumns(
             statistics=np.zeros((n, len(ITEM_STATISTICS)), np.float32),
             first_seen=np.full(n, TRAINED_AT - 20 * DAY, np.int64),
@@ -86,19 +110,41 @@ def tiny_bundle(version: str = "v1", prefix: str = "") -> Bundle:
             brand=np.arange(n, dtype=np.int32) % len(BRANDS),
             price=prices,
             price_missing=np.zeros(n, bool),
+            content=np.eye(len(BRANDS), dtype=np.float32)[np.arange(n) % len(BRANDS)],
         ),
+        availability=Availability(np.array([name != SOLD_OUT for name in NAMES])),
         tower=UserTower(
             embeddings=np.eye(len(CATEGORIES), dtype=np.float32)[category],
             item_weight=np.ones(n, np.float32),
             recency=np.zeros(5, np.float32),
             event_type=np.zeros(len(EventType), np.float32),
         ),
-        retrieval=_retrieval(category),
-        users=UserColumns(
-            statistics=np.zeros((1, len(USER_STATISTICS)), np.float32),
-            embeddings=np.eye(1, len(CATEGORIES), dtype=np.float32),
+        encoder=None,
+        covisited=neighbours(NEIGHBOURS),
+        alike=neighbours(ALIKE),
+        sessions=session_index(SESSIONS),
+        popularity=PopularityLists(
+            items=np.arange(n, dtype=np.int32),
+            scores=np.arange(n, 0, -1, dtype=np.float32),
+            trending=codes(TRENDING),
+            trending_scores=np.array(list(TRENDING.values()), np.float32),
         ),
-        ranker=tiny_ranker(),
+        category_popularity=_lists(
+            [[name for name in NAMES if CATEGORY_OF[name] == code] for code in range(len(CATEGORIES))]
+        ),
+        segments=Segments(
+            centroids=np.array([[1, 0, 0], [0, 0.5**0.5, 0.5**0.5]], np.float32),
+            users=np.arange(len(SHOPPERS), dtype=np.int32),
+            offsets=np.array([0, 1, 3], np.int32),
+        ),
+        segment_popularity=_lists(SEGMENT_POPULAR),
+        users=UserColumns(
+            statistics=np.zeros((len(SHOPPERS), len(USER_STATISTICS)), np.float32),
+            embeddings=np.eye(len(SHOPPERS), len(CATEGORIES), dtype=np.float32),
+        ),
+        histories=_histories(),
+        rankers=Rankers(session=tiny_ranker(), arrival=tiny_ranker()),
+        calibration=CALIBRATION,
     )
 
 
@@ -133,23 +179,96 @@ def tiny_ranker() -> lightgbm.Booster:
     return lightgbm.train(parameters, data, num_boost_round=1)
 
 
-def _retrieval(category: "np.typing.NDArray[np.int32]") -> RetrievalArrays:
-    neighbours = np.full((len(NAMES), K), -1, np.int32)
-    for name, near in NEIGHBOURS.items():
-        neighbours[NAMES.index(name), : len(near)] = [NAMES.index(other) for other in near]
-    popularity = np.arange(len(NAMES), 0, -1, dtype=np.float32)
-    by_category = np.argsort(category, kind="stable").astype(np.int32)
-    return RetrievalArrays(
-        neighbours=neighbours,
-        neighbour_scores=np.tile(np.arange(K, 0, -1, dtype=np.float32), (len(NAMES), 1)),
-        popular=np.arange(len(NAMES), dtype=np.int32),
-        popular_scores=popularity,
-        category_popular=by_category,
-        category_popular_scores=popularity[by_category],
-        category_offsets=np.searchsorted(category[by_category], np.arange(len(CATEGORIES) + 1)).astype(
-            np.int32
+def tiny_encoder(history: int = 3) -> SessionEncoder:
+    """An encoder that expects more of the newest item's category: its answer is the newest item's unit vector.
+
+    Vectors are those of the tower; the cosine is doubled to a logit; it cannot know UNKNOWN_TO_ENCODER.
+    """
+    known = np.array([name != UNKNOWN_TO_ENCODER for name in NAMES], np.float32)
+    category = [CATEGORY_OF[name] for name in NAMES]
+    return SessionEncoder(
+        EncoderItems(
+            embeddings=np.eye(len(CATEGORIES), dtype=np.float32)[category] * known[:, None],
+            item_weight=3 * known,
+            scale=np.array([2], np.float32),
+            history=np.array([history], np.int32),
         ),
-        available=np.array([name != SOLD_OUT for name in NAMES]),
+        newest_item_network(len(CATEGORIES)),
+    )
+
+
+@cache
+def newest_item_network(dimensions: int) -> bytes:
+    """A network (ONNX) that answers with the newest item's vector at length one."""
+    from onnx import TensorProto, helper
+
+    length = "length"
+    inputs = [
+        helper.make_tensor_value_info(VALUES, TensorProto.FLOAT, [1, length, dimensions]),
+        helper.make_tensor_value_info(TYPES, TensorProto.INT64, [1, length]),
+        helper.make_tensor_value_info(STEPS, TensorProto.INT64, [1, length]),
+        helper.make_tensor_value_info(AGES, TensorProto.FLOAT, [1, length]),
+    ]
+    nodes = [
+        helper.make_node("Gather", [VALUES, "newest"], ["vector"], axis=1),
+        helper.make_node("LpNormalization", ["vector"], [QUERY], axis=1, p=2),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "newest item",
+        inputs,
+        [helper.make_tensor_value_info(QUERY, TensorProto.FLOAT, [1, dimensions])],
+        [helper.make_tensor("newest", TensorProto.INT64, [], [0])],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    return model.SerializeToString()
+
+
+def codes(names: Sequence[str] | Mapping[str, object]) -> Int32:
+    """int32: the indexes of items."""
+    return np.array([NAMES.index(name) for name in names], np.int32)
+
+
+def neighbours(of: Mapping[str, Sequence[str]]) -> Neighbours:
+    """The neighbours of items by name, at most K of each; the scores of each item's are K, K - 1, ..."""
+    items = np.full((len(NAMES), K), -1, np.int32)
+    for name, near in of.items():
+        items[NAMES.index(name), : len(near)] = codes(near)
+    return Neighbours(items, np.tile(np.arange(K, 0, -1, dtype=np.float32), (len(NAMES), 1)))
+
+
+def session_index(sessions: Sequence[Sequence[str]], newest: int = TRAINED_AT) -> SessionIndex:
+    """An index of sessions, the newest first: each a day older than the one before, their items a minute apart."""
+    held = [sorted({number for number, session in enumerate(sessions) if name in session}) for name in NAMES]
+    lengths = [len(session) for session in sessions]
+    return SessionIndex(
+        session_offsets=np.cumsum([0, *lengths]),
+        session_items=codes([name for session in sessions for name in session]),
+        session_steps=np.array([step for length in lengths for step in range(length)], np.int32),
+        session_time=newest - np.arange(len(sessions)) * DAY,
+        item_offsets=np.cumsum([0, *map(len, held)]),
+        item_sessions=np.array([number for numbers in held for number in numbers], np.int32),
+        rarity=np.log([(len(sessions) + 1) / (len(numbers) + 1) for numbers in held]).astype(np.float32),
+    )
+
+
+def _lists(groups: Sequence[Sequence[str]]) -> GroupedLists:
+    """Lists of items, each item with its score in the overall popularity."""
+    items = codes([name for group in groups for name in group])
+    offsets = np.cumsum([0, *map(len, groups)]).astype(np.int32)
+    return GroupedLists(items, (len(NAMES) - items).astype(np.float32), offsets)
+
+
+def _histories() -> UserHistories:
+    items = codes([name for visits in VISITS for name in visits])  # named in order of their index
+    return UserHistories(
+        offsets=np.cumsum([0, *map(len, VISITS)]),
+        items=items,
+        visits=np.array([count for visits in VISITS for count in visits.values()], np.float32),
+        purchases=np.ones(items.size, np.float32),
+        first=np.full(items.size, TRAINED_AT - 20 * DAY),
+        last=np.full(items.size, TRAINED_AT - 5 * DAY),
+        total_visits=np.array(ALL_VISITS, np.int32),
     )
 
 

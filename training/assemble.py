@@ -1,6 +1,8 @@
-"""From a log and a catalog to everything a bundle holds except the ranker, as of a moment T."""
+"""From a log, a catalog and what was learned to a bundle, as of a moment T."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import TypeVar
 
 import numpy as np
 import pandas as pd
@@ -8,15 +10,24 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import scipy.sparse
 
-from feature_repo.arrays import Bool, Float32, Int32, Strings
+from feature_repo.arrays import Bool, Float32, Int32, Int64, Strings
 from feature_repo.batch_features import first_and_last_seen, impute_prices, item_statistics, user_statistics
 from feature_repo.encoded_log import EncodedLog
 from feature_repo.ranking_features import ItemColumns
 from feature_repo.schema import CATEGORY_SEPARATOR, ITEM_SCHEMA, Event, Item
 from feature_repo.user_tower import UserTower
-from serving.bundle import RetrievalArrays, UserColumns
+from serving.bundle import Availability, Bundle, Manifest, UserColumns
+from serving.indexes import PopularityLists
+from serving.ranking import NO_RANKERS, Rankers
+from serving.session_encoder import EncoderItems, SessionEncoder
+from training.content import content_neighbours, content_vectors, vectors_from_content
 from training.covisitation import covisitation
-from training.popularity import most_popular, most_popular_by_category, popularity
+from training.popularity import category_popularity, most_popular, most_trending, popularity
+from training.segments import segment_popularity, segments
+from training.session_index import session_index
+from training.user_histories import user_histories
+
+Items = TypeVar("Items", UserTower, EncoderItems)
 
 
 @dataclass(frozen=True)
@@ -36,16 +47,37 @@ class Shop:
     brand: Int32
     listed: Bool
 
+    @cached_property
+    def content(self) -> Float32:
+        """float32[items, c]: unit vectors of what the catalog says of the items."""
+        return content_vectors(self.catalog)
+
 
 @dataclass(frozen=True)
-class Fit:
-    """What is known at a moment: bundle parts fitted on the events before it."""
+class Learned:
+    """What was trained: the embeddings, the session encoder, the rankers."""
 
-    items: ItemColumns
     tower: UserTower
-    retrieval: RetrievalArrays
-    users: UserColumns
-    shopper_keys: Strings
+    encoder: SessionEncoder | None
+    rankers: Rankers = NO_RANKERS
+
+    def with_new_items(self, content: Float32, interactions: Int64) -> "Learned":
+        """The same with vectors for items that few or none have met, from what the catalog says of them.
+
+        interactions: int64[items]. Such items weigh in a window what items usually weigh.
+        """
+        tower = _with_new_items(self.tower, content, interactions)
+        if self.encoder is None:
+            return replace(self, tower=tower)
+        items = _with_new_items(self.encoder.items, content, interactions)
+        return replace(self, tower=tower, encoder=replace(self.encoder, items=items))
+
+
+def _with_new_items(items: Items, content: Float32, interactions: Int64) -> Items:
+    embeddings = vectors_from_content(content, items.embeddings, interactions)
+    new = (items.item_weight == 0) & embeddings.any(axis=1)
+    usual = np.median(items.item_weight[items.item_weight > 0]) if new.any() else np.float32(0)
+    return replace(items, embeddings=embeddings, item_weight=np.where(new, usual, items.item_weight))
 
 
 def describe_shop(events: pa.Table, catalog: pa.Table) -> Shop:
@@ -70,24 +102,41 @@ def describe_shop(events: pa.Table, catalog: pa.Table) -> Shop:
     )
 
 
-def fit(log: EncodedLog, shop: Shop, tower: UserTower, as_of: int) -> Fit:
-    """Statistics, co-visitation, popularity and user vectors from the events before ``as_of`` (microseconds).
+def assemble(log: EncodedLog, shop: Shop, manifest: Manifest, learned: Learned, *, as_of: int) -> Bundle:
+    """A bundle of what was ``learned`` and of all that is counted from the events before ``as_of`` (microseconds).
 
-    ``tower`` must have been trained on no later events either.
+    The models must have been trained on no later events either.
     """
     log = log.before(as_of)
-    items = item_columns(log, shop, as_of)
     active = log.interactions()
+    learned = learned.with_new_items(shop.content, np.bincount(active.item, minlength=len(shop.item_ids)))
     known = np.bincount(active.shopper, minlength=len(log.shopper_keys)) > 0
-    return Fit(
-        items=items,
-        tower=tower,
-        retrieval=retrieval_arrays(log, shop, as_of),
-        users=UserColumns(
-            statistics=user_statistics(log, as_of, items.price)[known],
-            embeddings=user_embeddings(active, tower)[known],
-        ),
+    items, share = item_columns(log, shop, as_of), popularity(active, as_of)
+    listed = pc.fill_null(shop.catalog[Item.AVAILABLE], fill_value=True).to_numpy() & shop.listed
+    embeddings = user_embeddings(active, learned.tower)[known]
+    groups, segment = segments(embeddings)
+    segment_of_all = np.full(len(log.shopper_keys), -1, np.int32)
+    segment_of_all[known] = segment
+    return Bundle(
+        manifest=manifest,
+        item_ids=shop.item_ids,
+        catalog=shop.catalog,
+        categories=shop.categories,
         shopper_keys=log.shopper_keys[known],
+        items=items,
+        availability=Availability(listed),
+        tower=learned.tower,
+        encoder=learned.encoder,
+        covisited=covisitation(log),
+        alike=content_neighbours(shop.content, listed),
+        sessions=session_index(log),
+        popularity=PopularityLists(*most_popular(share), *most_trending(active, as_of)),
+        category_popularity=category_popularity(share, shop.category, len(shop.categories)),
+        segments=groups,
+        segment_popularity=segment_popularity(active, segment_of_all, len(groups.centroids), as_of),
+        users=UserColumns(user_statistics(log, as_of, items.price)[known], embeddings),
+        histories=user_histories(log, known),
+        rankers=learned.rankers,
     )
 
 
@@ -104,6 +153,7 @@ def item_columns(log: EncodedLog, shop: Shop, as_of: int) -> ItemColumns:
         brand=shop.brand,
         price=price,
         price_missing=price_missing,
+        content=shop.content,
     )
 
 
@@ -115,27 +165,6 @@ def item_prices(log: EncodedLog, shop: Shop) -> tuple[Float32, Bool]:
     prices = shop.catalog[Item.PRICE].to_pandas().to_numpy(dtype=np.float32, na_value=np.nan)
     prices = np.where(np.isnan(prices), _mean_event_price(log), prices)
     return impute_prices(prices, shop.category), np.isnan(prices)
-
-
-def retrieval_arrays(log: EncodedLog, shop: Shop, as_of: int) -> RetrievalArrays:
-    """Co-visitation neighbours and popularity lists."""
-    share = popularity(log, as_of)
-    neighbours, neighbour_scores = covisitation(log)
-    popular, popular_scores = most_popular(share)
-    by_category, by_category_scores, offsets = most_popular_by_category(
-        share, shop.category, len(shop.categories)
-    )
-    available = pc.fill_null(shop.catalog[Item.AVAILABLE], fill_value=True).to_numpy() & shop.listed
-    return RetrievalArrays(
-        neighbours=neighbours,
-        neighbour_scores=neighbour_scores,
-        popular=popular,
-        popular_scores=popular_scores,
-        category_popular=by_category,
-        category_popular_scores=by_category_scores,
-        category_offsets=offsets.astype(np.int32),
-        available=available,
-    )
 
 
 def user_embeddings(active: EncodedLog, tower: UserTower) -> Float32:

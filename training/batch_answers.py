@@ -1,8 +1,11 @@
 """Batch answers: slates for a file of windows, made by the very stages that answer a request."""
 
 import logging
+import os
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -57,10 +60,11 @@ class BatchRequest:
 def answer(recommender: Recommender, requests: Sequence[BatchRequest]) -> pa.Table:
     """A slate for every request, as ANSWER_SCHEMA rows; shows progress."""
     tables = [ANSWER_SCHEMA.empty_table()]
-    with tqdm(total=len(requests), desc="recommend", unit="request", leave=False) as progress:
-        for first in range(0, len(requests), CHUNK):
-            chunk = requests[first : first + CHUNK]
-            tables.append(_answer_chunk(recommender, chunk))
+    chunks = [requests[first : first + CHUNK] for first in range(0, len(requests), CHUNK)]
+    progress = tqdm(total=len(requests), desc="recommend", unit="request", leave=False)
+    with progress, ThreadPoolExecutor(os.cpu_count()) as pool:  # what takes time holds no interpreter lock
+        for chunk, table in zip(chunks, pool.map(partial(_answer_chunk, recommender), chunks), strict=True):
+            tables.append(table)
             progress.update(len(chunk))
     return pa.concat_tables(tables)
 

@@ -11,6 +11,8 @@ from pydantic import ValidationError
 
 from feature_repo.errors import FreshetError, InputError
 from feature_repo.settings import Settings
+from training.config import EncoderKind
+from training.evaluation.protocol import Protocol
 
 THREADS = {"OPENBLAS_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
 """Small products are slower on many threads than on one, and threads that spin while waiting starve the others."""
@@ -85,6 +87,21 @@ def import_(
     typer.echo(report.to_text())
 
 
+@app.command("embed-images")
+def embed_images(
+    images: Annotated[Path, typer.Option(help="Folder of <item_id>.jpg, .jpeg, .png or .webp.")],
+    model: Annotated[
+        Path | None, typer.Option(help="Image model in ONNX format  [default: colours and edges]")
+    ] = None,
+) -> None:
+    """Give each item of the catalog a vector of its image."""
+    from training.images import DESCRIPTOR, embed_images, onnx_embedder
+
+    settings = read_settings()
+    embedder = onnx_embedder(model) if model else DESCRIPTOR
+    typer.echo(embed_images(settings.catalog_dir, images, embedder).to_text())
+
+
 @app.command()
 def simulate(
     *,
@@ -111,17 +128,42 @@ def train(
         int | None,
         typer.Option(min=1, help="Most epochs of the embeddings  [default: FRESHET_TRAINING_EPOCHS]"),
     ] = None,
+    encoder: Annotated[EncoderKind, typer.Option(help="Network of the session encoder.")] = "attention",
+    search: Annotated[
+        int, typer.Option(min=0, metavar="N", help="Try N settings of the ranker, take the best.")
+    ] = 0,
     force: Annotated[str | None, typer.Option(help="Publish even a worse model, for this reason.")] = None,
 ) -> None:
     """Train on the archive, evaluate, and publish the model if it passes the gate."""
     from training.config import configured
-    from training.evaluation import to_text
+    from training.evaluation.metrics import to_text
     from training.pipeline import train
 
     settings = read_settings()
-    outcome = train(settings, configured(settings, epochs), force)
+    outcome = train(settings, configured(settings, epochs, encoder, search), force)
     typer.echo(to_text(outcome.scores))
     typer.echo(f"{outcome.verdict}\nmodel {outcome.version} is live")
+
+
+@app.command()
+def evaluate(
+    *,
+    protocol: Annotated[
+        Protocol, typer.Option(help="What is asked, and what counts as a hit.")
+    ] = Protocol.NEXT_ITEM,
+    requests: Annotated[int, typer.Option(min=0, help="Most requests that are asked; 0 asks all.")] = 5_000,
+    trials: Annotated[int, typer.Option(min=1, help="Parameters that are tried for each baseline.")] = 20,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder to write to  [default: FRESHET_HOME/evaluation/PROTOCOL]")
+    ] = None,
+) -> None:
+    """Hold the recommender against tuned baselines, on the newest part of the archive; publish nothing."""
+    from training.config import configured
+    from training.evaluation.evaluate import Examination, evaluate
+
+    settings = read_settings()
+    examination = Examination(protocol, requests, trials)
+    typer.echo(evaluate(settings, configured(settings), examination, out).summary())
 
 
 @app.command()

@@ -7,7 +7,8 @@ import scipy.sparse
 
 from feature_repo.arrays import Float32, Int32
 from feature_repo.encoded_log import EncodedLog
-from feature_repo.schema import DAY
+from feature_repo.schema import DAY, EventType
+from serving.indexes import Neighbours
 
 NEIGHBOURS: Final = 100
 MAX_STEPS: Final = 8
@@ -15,26 +16,32 @@ MAX_STEPS: Final = 8
 MAX_GAP: Final = DAY
 BACKWARD_WEIGHT: Final = 0.5
 """Weight of a pair against the direction of time."""
+EVENT_WEIGHTS: Final = {EventType.ADD_TO_CART: 2.0, EventType.FAVORITE: 2.0, EventType.PURCHASE: 3.0}
+"""What the later event of a pair counts, where it is more than a look."""
 
 
-def covisitation(log: EncodedLog) -> tuple[Int32, Float32]:
-    """The NEIGHBOURS best neighbours of every item: items int32[n, K] (-1 pads), scores float32[n, K].
+def covisitation(log: EncodedLog) -> Neighbours:
+    """The NEIGHBOURS best neighbours of every item.
 
-    A pair counts 1 / steps forward and half as much backward; its score is the sum over sqrt(n_i n_j), the cosine
-    of Linden et al. (IEEE Internet Computing, 2003), so it does not grow with the log.
+    A pair counts 1 / steps forward and half as much backward, times the weight of its later event; its score is
+    the sum over sqrt(n_i n_j), the cosine of Linden et al. (IEEE Internet Computing, 2003), so it does not grow
+    with the log.
     """
     active = log.interactions()
     items = len(active.item_ids)
     counts = np.bincount(active.item, minlength=items)
+    event_weight = np.ones(len(EventType), np.float32)
+    for event_type, weight in EVENT_WEIGHTS.items():
+        event_weight[event_type.code] = weight
     total = scipy.sparse.csr_array((items, items), dtype=np.float32)
     for steps in range(1, MAX_STEPS + 1):
         near = (active.shopper[steps:] == active.shopper[:-steps]) & (
             active.time[steps:] - active.time[:-steps] <= MAX_GAP
         )
         earlier, later = active.item[:-steps][near], active.item[steps:][near]
+        weights = event_weight[active.type[steps:][near]] / np.float32(steps)
         other = earlier != later
-        weights = np.full(np.count_nonzero(other), 1 / steps, dtype=np.float32)
-        pairs = scipy.sparse.coo_array((weights, (earlier[other], later[other])), shape=(items, items))
+        pairs = scipy.sparse.coo_array((weights[other], (earlier[other], later[other])), shape=(items, items))
         total = total + pairs.tocsr()
     scores = (total + BACKWARD_WEIGHT * total.T).tocoo()
     row, column = scores.coords
@@ -42,7 +49,7 @@ def covisitation(log: EncodedLog) -> tuple[Int32, Float32]:
     return _best_per_row(row, column, data, items)
 
 
-def _best_per_row(row: Int32, column: Int32, data: Float32, items: int) -> tuple[Int32, Float32]:
+def _best_per_row(row: Int32, column: Int32, data: Float32, items: int) -> Neighbours:
     order = np.lexsort((column, -data, row))
     row, column, data = row[order], column[order], data[order]
     place = np.arange(row.size) - np.searchsorted(row, row)
@@ -51,4 +58,4 @@ def _best_per_row(row: Int32, column: Int32, data: Float32, items: int) -> tuple
     scores = np.zeros((items, NEIGHBOURS), dtype=np.float32)
     neighbours[row[keep], place[keep]] = column[keep]
     scores[row[keep], place[keep]] = data[keep]
-    return neighbours, scores
+    return Neighbours(neighbours, scores)

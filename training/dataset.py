@@ -24,6 +24,7 @@ COLUMNS: Final = [
     Event.VISITOR,
     Event.ITEM,
     Event.TIMESTAMP,
+    Event.REQUEST,
     Event.PRICE,
     Event.VALUE,
 ]

@@ -8,7 +8,7 @@ import pandas as pd
 import pyarrow as pa
 
 from feature_repo.arrays import Bool, Float32, Strings
-from feature_repo.batch_features import ITEM_STATISTICS, USER_STATISTICS, user_statistics
+from feature_repo.batch_features import ITEM_STATISTICS, USER_STATISTICS, item_statistics, user_statistics
 from feature_repo.catalog import read_users
 from feature_repo.encoded_log import EncodedLog, encode_log
 from feature_repo.errors import InputError
@@ -32,7 +32,7 @@ from feature_repo.session_features import IS_INTERACTION, UNKNOWN_ITEM
 from feature_repo.settings import Settings
 from serving.bundle import Bundle, current_version, read_live_bundle
 from serving.embedded_redis import embedded_redis
-from training.assemble import Shop, item_columns, item_prices, user_embeddings
+from training.assemble import Shop, item_prices, user_embeddings
 from training.dataset import encode, read_inputs
 
 
@@ -137,7 +137,7 @@ def _profile_rows(settings: Settings) -> pa.Table:
 
 
 def _item_rows(shop: Shop, log: EncodedLog, as_of: int) -> pa.Table:
-    return _table(ITEM_KEY, shop.item_ids, ITEM_STATISTICS, item_columns(log, shop, as_of).statistics)
+    return _table(ITEM_KEY, shop.item_ids, ITEM_STATISTICS, item_statistics(log, as_of))
 
 
 def _window_rows(log: EncodedLog, as_of: int) -> pa.Table:

@@ -9,27 +9,34 @@ process of its own, and one that was killed may be run again.
 
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, replace
+from functools import partial
 from typing import Final
 
-import lightgbm
 import numpy as np
 from filelock import FileLock, Timeout
 
+from feature_repo.encoded_log import EncodedLog
 from feature_repo.errors import InputError
 from feature_repo.schema import DAY
 from feature_repo.settings import Settings
 from feature_repo.user_tower import UserTower
 from serving.bundle import Bundle, read_bundle, write_bundle
+from serving.ranking import Rankers
 from serving.recommender import Recommender
-from training.assemble import fit
+from training.arrivals import in_session, replay_arrivals
+from training.assemble import Learned, assemble
+from training.calibration import ShownItems, calibrate, plot_reliability, reliability, shown_items
 from training.config import TrainingConfig
-from training.dataset import encode, fingerprint, read_inputs, split_by_time
+from training.dataset import Split, encode, fingerprint, read_inputs, split_by_time
 from training.embeddings import fit_embeddings, refit_embeddings
-from training.evaluation import BASELINES, Scores, baselines, evaluate, ranked_slates, to_text
+from training.encoder import fit_encoder, read_encoder, refit_encoder
+from training.evaluation.methods import BASELINES, baselines, evaluate, ranked_slates
+from training.evaluation.metrics import Scores, to_text
 from training.feature_history import user_statistics_at, write_user_history
+from training.impressions import impression_rows
 from training.manifest import new_manifest, new_version
 from training.publish import (
     GATE,
@@ -40,9 +47,10 @@ from training.publish import (
     remove_unfinished,
     verdict_record,
 )
-from training.ranker import fit_ranker, ranker_rows
+from training.ranker import RankerRows, fit_ranker, ranker_rows, together
+from training.ranker_search import search_ranker
 from training.replay import Replay, replay
-from training.training_run import Outcome, Plan, TrainingRun
+from training.training_run import RELIABILITY, Outcome, Plan, TrainingRun
 
 MIN_INTERACTIONS: Final = 200
 RANKED: Final = "ranked"
@@ -64,6 +72,7 @@ def train(
     """
     run = begin(settings, config, before)
     learn_embeddings(run)
+    learn_encoder(run)
     learn_ranker(run)
     outcome = judge(run)
     if not outcome.verdict.passed and not force:
@@ -72,8 +81,16 @@ def train(
     return go_live(run, force)
 
 
-def begin(settings: Settings, config: TrainingConfig, before: int | None = None) -> TrainingRun:
-    """Freeze the log and the catalog, and cut time. Raises InputError when there is too little to learn from."""
+def begin(
+    settings: Settings,
+    config: TrainingConfig,
+    before: int | None = None,
+    cut: Callable[[EncodedLog], Split] | None = None,
+) -> TrainingRun:
+    """Freeze the log and the catalog, and cut time as ``cut`` says of the interactions, else by shares of them.
+
+    Raises InputError when there is too little to learn from.
+    """
     with _alone(settings), _step("archive"):
         remove_unfinished(settings.models_dir)
         events, items = read_inputs(settings, before)
@@ -84,11 +101,12 @@ def begin(settings: Settings, config: TrainingConfig, before: int | None = None)
                 f"{settings.archive_dir} holds {len(active)} interactions with items, training needs "
                 f"{MIN_INTERACTIONS}: bring in a log with `freshet import`, or try `freshet simulate`"
             )
-        split = split_by_time(active, ranker_share=config.ranker_share, test_share=config.test_share)
+        shares = partial(split_by_time, ranker_share=config.ranker_share, test_share=config.test_share)
+        split = (cut or shares)(active)
         write_user_history(settings.features_dir, events, items, split)
         created = time.time_ns() // 1000
         plan = Plan(new_version(created), created, config, split)
-        return TrainingRun.begin(settings, fingerprint(log, config), plan, events, items)
+        return TrainingRun.begin(settings, fingerprint(log, (config, split)), plan, events, items)
 
 
 def learn_embeddings(run: TrainingRun) -> None:
@@ -101,28 +119,39 @@ def learn_embeddings(run: TrainingRun) -> None:
             run.keep_first_tower(fitted.tower)
 
 
+def learn_encoder(run: TrainingRun) -> None:
+    """Fit the session encoder of the oldest part."""
+    with _alone(run.settings), _step("session encoder"):
+        until = run.plan.split.ranker
+        weights = run.encoder_weights(until)
+        if not weights.exists():
+            config, tower = run.plan.config.encoder, _first_tower(run)
+            learned = fit_encoder(run.log.before(until), config, tower, run.scalars(until), weights)
+            logger.info("session encoder: Recall@20 %.4f after %d epochs", learned.recall, learned.epochs)
+
+
 def learn_ranker(run: TrainingRun) -> None:
     """Fit the ranker on the middle part, replayed through models of the oldest; leave the bundle to judge."""
     with _alone(run.settings), _step("ranker"):
-        first = run.first_tower()
-        if first is None:
-            raise InputError(
-                f"training run {run.name} has no embeddings yet: that step comes before the ranker"
-            )
         if not run.judged.exists():
-            ranker = _fit_ranker(run, first)
-            until = run.plan.split.test
-            write_bundle(_bundle(run, until, _refit(run, until, first), ranker), run.judged)
+            split, first = run.plan.split, _first_tower(run)
+            rankers = _fit_rankers(run, first)
+            write_bundle(_refitted(run, split.test, split.ranker, first, rankers), run.judged)
 
 
 def judge(run: TrainingRun) -> Outcome:
     """Replay the test part: scores of the new model, of the baselines and of the live one, and the verdict."""
     with _alone(run.settings), _step("evaluation"):
-        scores, verdict = _scores(run, read_bundle(run.judged))
+        judged = read_bundle(run.judged)
+        scores, verdict = _scores(run, judged)
+        shown = _shown_items(run, judged)
+        run.keep_calibration(calibrate(shown))
+        found = reliability(shown)
+        plot_reliability(found, run.folder / RELIABILITY)
     best_baseline = max(BASELINES, key=lambda name: scores[name].ndcg_at_10.mean)
     if scores[best_baseline].ndcg_at_10.mean > scores[RANKED].ndcg_at_10.mean:
         logger.warning("%s alone scores higher on this log: it may be too small to learn from", best_baseline)
-    outcome = Outcome(run.plan.version, scores, verdict)
+    outcome = Outcome(run.plan.version, scores, verdict, found)
     run.keep_outcome(outcome)
     return outcome
 
@@ -134,12 +163,13 @@ def make_bundle(run: TrainingRun) -> None:
         if not (models / version).exists():
             judged, outcome, end = read_bundle(run.judged), run.outcome, run.plan.split.end
             scores = {name: asdict(score) for name, score in outcome.scores.items()}
-            final = _bundle(run, end, _refit(run, end, judged.tower), judged.ranker)
+            final = _refitted(run, end, run.plan.split.test, judged.tower, judged.rankers)
             metrics = {SCORES: scores, GATE: verdict_record(outcome.verdict)}
             twin = evaluation_dir(models, version)
             if not twin.exists():
                 write_bundle(judged, twin)
-            write_bundle(replace(final, manifest=replace(final.manifest, metrics=metrics)), models / version)
+            manifest = replace(final.manifest, metrics=metrics)
+            write_bundle(replace(final, manifest=manifest, calibration=run.calibration), models / version)
         run.remove_work()
 
 
@@ -161,44 +191,66 @@ def _alone(settings: Settings) -> Iterator[None]:
         raise InputError(f"another training runs on {settings.home}: wait until it has ended") from None
 
 
-def _refit(run: TrainingRun, until: int, start: UserTower) -> UserTower:
-    """The tower of all events before ``until``, learned on from an earlier one."""
-    config = run.plan.config.embeddings
-    return refit_embeddings(run.log.before(until), config, start, run.scalars(until)).tower
+def _first_tower(run: TrainingRun) -> UserTower:
+    tower = run.first_tower()
+    if tower is None:
+        raise InputError(f"training run {run.name} has no embeddings yet: that step comes first")
+    return tower
 
 
-def _bundle(run: TrainingRun, as_of: int, tower: UserTower, ranker: lightgbm.Booster | None) -> Bundle:
+def _refitted(run: TrainingRun, until: int, start: int, tower: UserTower, rankers: Rankers) -> Bundle:
+    """The bundle of all events before ``until``, its models learned on from those of the events before another."""
+    log, config, scalars = run.log.before(until), run.plan.config, run.scalars(until)
+    weights = run.encoder_weights(until)
+    if not weights.exists():
+        refit_encoder(log, config.encoder, run.encoder_weights(start), scalars, weights)
+    tower = refit_embeddings(log, config.embeddings, tower, scalars).tower
+    return _bundle(run, until, Learned(tower, read_encoder(log, config.encoder, weights), rankers))
+
+
+def _bundle(run: TrainingRun, as_of: int, learned: Learned) -> Bundle:
     """A bundle of all that is known before ``as_of``."""
-    shop, fitted = run.shop, fit(run.log, run.shop, tower, as_of)
-    return Bundle(
-        manifest=new_manifest(run.plan.version, run.plan.created, int(run.log.time.min()), as_of),
-        item_ids=shop.item_ids,
-        catalog=shop.catalog,
-        categories=shop.categories,
-        shopper_keys=fitted.shopper_keys,
-        items=fitted.items,
-        tower=fitted.tower,
-        retrieval=fitted.retrieval,
-        users=fitted.users,
-        ranker=ranker,
+    manifest = new_manifest(run.plan.version, run.plan.created, int(run.log.time.min()), as_of)
+    return assemble(run.log, run.shop, manifest, learned, as_of=as_of)
+
+
+def _fit_rankers(run: TrainingRun, tower: UserTower) -> Rankers:
+    """Learn to rank from the middle part: in sessions what comes next, on arrivals what the visit brings."""
+    split, config = run.plan.split, run.plan.config
+    weights = run.encoder_weights(split.ranker)
+    if not weights.exists():
+        raise InputError(
+            f"training run {run.name} has no session encoder yet: that step comes before the rankers"
+        )
+    encoder = read_encoder(run.log.before(split.ranker), config.encoder, weights)
+    recommender = Recommender(_bundle(run, split.ranker, Learned(tower, encoder)), run.settings.candidates)
+    next_items = _replay(run, split.ranker, split.test)
+    next_items = next_items.take(np.flatnonzero(in_session(next_items)))
+    next_items = next_items.with_lost_windows(config.ranker.lost_windows, config.ranker.seed)
+    ttl = int(run.settings.window_ttl_days * DAY)
+    arrivals = replay_arrivals(run.log, split.ranker, split.test, run.settings.window_size, ttl)
+    shown = impression_rows(
+        run.settings.served_dir, run.reactions(), split.test, run.settings.training_impressions
     )
+    rows = together(*(_ranker_rows(run, recommender, requests) for requests in (next_items, arrivals)), shown)
+    live = rows.in_session()
+    parts = (rows.take(live), rows.take(~live))
+    return Rankers(*(fit_ranker(part, search_ranker(part, config.ranker)) for part in parts))
 
 
-def _fit_ranker(run: TrainingRun, tower: UserTower) -> lightgbm.Booster | None:
-    split, ranker = run.plan.split, run.plan.config.ranker
-    recommender = Recommender(_bundle(run, split.ranker, tower, None), run.settings.candidates)
-    requests = _replay(run, split.ranker, split.test).sample(ranker.requests, ranker.seed)
-    requests = _with_user_history(run, requests).with_lost_windows(ranker.lost_windows, ranker.seed)
-    rows = ranker_rows(recommender, requests, ranker)
-    logger.info("ranker: %d of %d targets retrieved", len(rows.groups), len(requests))
-    return fit_ranker(rows, ranker)
+def _ranker_rows(run: TrainingRun, recommender: Recommender, requests: Replay) -> RankerRows:
+    config = run.plan.config.ranker
+    requests = _with_user_history(run, requests.sample(config.requests, config.seed))
+    rows = ranker_rows(recommender, requests, config)
+    logger.info("ranker: %d of %d requests found what they wanted", len(rows.groups), len(requests))
+    return rows
 
 
 def _scores(run: TrainingRun, bundle: Bundle) -> tuple[dict[str, Scores], Verdict]:
     """Scores of the recommender, without the session, of the baselines and of the champion, on one replay."""
     settings, split, config = run.settings, run.plan.split, run.plan.config
     requests = _replay(run, split.test, split.end)
-    known = bundle.items.first_seen[requests.target] >= 0
+    known = bundle.items.first_seen[requests.wanted] >= 0  # each request of ``replay`` wants one item
     requests = requests.take(np.flatnonzero(known)).sample(config.test_requests, config.ranker.seed)
     requests = _with_user_history(run, requests)
     ranked = ranked_slates(Recommender(bundle, settings.candidates))
@@ -214,6 +266,13 @@ def _scores(run: TrainingRun, bundle: Bundle) -> tuple[dict[str, Scores], Verdic
     return scores, Verdict(scores[RANKED].ndcg_at_10, champion_score, champion.manifest.version)
 
 
+def _shown_items(run: TrainingRun, bundle: Bundle) -> ShownItems:
+    """What the new model would have shown in the test part, and what became of it."""
+    split, config = run.plan.split, run.plan.config
+    requests = _replay(run, split.test, split.end).sample(config.calibration_requests, config.ranker.seed)
+    return shown_items(Recommender(bundle, run.settings.candidates), _with_user_history(run, requests))
+
+
 def _replay(run: TrainingRun, start: int, end: int) -> Replay:
     ttl = int(run.settings.window_ttl_days * DAY)
     return replay(run.log, start, end, run.settings.window_size, ttl).with_window()
@@ -221,7 +280,7 @@ def _replay(run: TrainingRun, start: int, end: int) -> Replay:
 
 def _with_user_history(run: TrainingRun, requests: Replay) -> Replay:
     """The requests with the statistics of their shoppers as they stood at the moment of asking."""
-    keys = run.log.shopper_keys[requests.shopper]
+    keys = requests.log.shopper_keys[requests.shopper]
     return requests.with_user_statistics(user_statistics_at(run.settings, keys, requests.as_of))
 
 

@@ -19,7 +19,7 @@ from filelock import FileLock
 
 from feature_repo.errors import BundleError, GateRefusedError, InputError
 from serving.bundle import Bundle, Manifest, current_version, read_bundle, read_manifest, set_current
-from training.evaluation import Interval
+from training.evaluation.metrics import Interval
 
 HISTORY: Final = "HISTORY.jsonl"
 EVALUATION: Final = "evaluation"

@@ -1,7 +1,7 @@
 """The ranker: LightGBM lambdarank on replayed requests, made by the retrieval and feature functions that serve."""
 
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import lightgbm
 import numpy as np
@@ -9,6 +9,7 @@ from tqdm import tqdm
 
 from feature_repo.arrays import Bool, Float32, Int32, Int64
 from feature_repo.ranking_features import RANKING_COLUMNS
+from serving import ranking
 from serving.recommender import Recommender
 from training.config import RankerConfig
 from training.replay import Replay
@@ -19,80 +20,120 @@ MIN_GROUPS: Final = 50
 
 @dataclass(frozen=True)
 class RankerRows:
-    """Rows of all requests: features float32[n, len(RANKING_COLUMNS)], relevant int32[n] (0 or 1).
-
-    groups int64[m]: number of rows of each request.
+    """Rows of all requests: features float32[n, len(RANKING_COLUMNS)]; relevance int32[n]: what the item was worth,
+    0 for not wanted; groups int64[m]: number of rows of each request.
     """
 
     features: Float32
-    relevant: Int32
+    relevance: Int32
     groups: Int64
+
+    def take(self, chosen: Bool) -> "RankerRows":
+        """The requests that are ``chosen``, bool[m]."""
+        rows = np.repeat(chosen, self.groups)
+        return RankerRows(self.features[rows], self.relevance[rows], self.groups[chosen])
+
+    def weight(self) -> Float32:
+        """float32[n]: a request counts as much as the best that came of it: the gain of one wanted item alone would
+        cancel out of NDCG.
+        """
+        first = np.cumsum(self.groups) - self.groups
+        return np.repeat(np.maximum.reduceat(self.relevance, first), self.groups).astype(np.float32)
+
+    def in_session(self) -> Bool:
+        """bool[m]: True where the shopper of a request is in a session."""
+        first = np.cumsum(self.groups) - self.groups
+        return ranking.in_session(self.features[first])
+
+
+NO_ROWS: Final = RankerRows(
+    np.zeros((0, len(RANKING_COLUMNS)), np.float32), np.zeros(0, np.int32), np.zeros(0, np.int64)
+)
 
 
 def ranker_rows(recommender: Recommender, replay: Replay, config: RankerConfig) -> RankerRows:
-    """The candidates of every replayed request whose target was retrieved: the target and uniform negatives.
+    """The candidates of every replayed request of which some are wanted: those and uniform negatives.
 
     Drawing negatives by any score would bias the ranker, so they are drawn evenly from the real candidates.
     """
     generator = np.random.default_rng(config.seed)
-    width = min(config.negatives, recommender.candidates - 1) + 1
-    features = np.empty((len(replay) * width, len(RANKING_COLUMNS)), dtype=np.float32)
-    relevant = np.zeros(len(features), dtype=np.int32)
-    targets = iter(replay.targets(recommender.bundle))
-    groups: list[int] = []
-    end = 0
+    parts: list[Float32] = []
+    relevance: list[Int32] = []
+    wanted = iter(zip(replay.wanted_in(recommender.bundle), replay.worth_of_wanted(), strict=True))
     with tqdm(total=len(replay), desc="ranker rows", unit="request", leave=False) as progress:
         for queries in replay.queries(recommender.bundle, k=1):
             progress.update(len(queries))
             for query in queries:
-                candidates = recommender.filter(recommender.retrieve(query), query)
-                is_target = candidates.items == next(targets)
-                if not is_target.any():
+                interest = recommender.encode(query)
+                candidates = recommender.filter(recommender.retrieve(query, interest), query)
+                found = _worth(candidates.items, *next(wanted))
+                if not found.any():
                     continue
-                keep = is_target | _draw(~is_target, config.negatives, generator)
-                chosen = candidates.take(keep)
-                rows = slice(end, end + len(chosen.items))
-                features[rows] = recommender.features(chosen, query)
-                relevant[rows] = is_target[keep]
-                groups.append(len(chosen.items))
-                end = rows.stop
-    return RankerRows(features[:end], relevant[:end], np.array(groups, dtype=np.int64))
+                keep = (found > 0) | _draw(found == 0, config.negatives, generator)
+                parts.append(recommender.features(candidates.take(keep), query, interest))
+                relevance.append(found[keep])
+    return RankerRows(
+        np.concatenate([NO_ROWS.features, *parts]),
+        np.concatenate([NO_ROWS.relevance, *relevance]),
+        np.array([len(part) for part in parts], dtype=np.int64),
+    )
 
 
 def fit_ranker(rows: RankerRows, config: RankerConfig) -> lightgbm.Booster | None:
-    """A lambdarank model, early stopping by NDCG@10 on the last requests; None when there are too few to learn."""
+    """A lambdarank model; None when there are too few requests to learn from.
+
+    Few requests grow few trees. Stopping early by a held-out part would take the newest of them away, and on the
+    few hundred that a small shop has it stops by chance.
+    """
     if len(rows.groups) < MIN_GROUPS:
         return None
-    training_groups = int(len(rows.groups) * (1 - config.held_out))
-    cut = int(rows.groups[:training_groups].sum())
-    names = list(RANKING_COLUMNS)
-    training = lightgbm.Dataset(
-        rows.features[:cut], rows.relevant[:cut], group=rows.groups[:training_groups], feature_name=names
+    trees = min(config.trees, len(rows.groups) // config.requests_per_tree)
+    return lightgbm.train(parameters(config), dataset(rows), num_boost_round=trees)
+
+
+def parameters(config: RankerConfig) -> dict[str, Any]:
+    """The configuration in LightGBM's words."""
+    return {
+        "objective": "lambdarank",
+        "metric": "ndcg",
+        "eval_at": [10],
+        "num_leaves": config.leaves,
+        "learning_rate": config.learning_rate,
+        "lambdarank_truncation_level": config.truncation,
+        "min_data_in_leaf": config.least_rows,
+        "feature_fraction": config.feature_share,
+        "seed": config.seed,
+        "deterministic": True,
+        "force_row_wise": True,
+        "num_threads": config.threads,
+        "verbosity": -1,
+    }
+
+
+def dataset(rows: RankerRows, reference: lightgbm.Dataset | None = None) -> lightgbm.Dataset:
+    """The rows as LightGBM takes them; ``reference`` is the dataset trained on, for one to validate with."""
+    return lightgbm.Dataset(
+        rows.features,
+        rows.relevance,
+        group=rows.groups,
+        weight=rows.weight(),
+        reference=reference,
+        feature_name=list(RANKING_COLUMNS),
     )
-    held_out = lightgbm.Dataset(
-        rows.features[cut:], rows.relevant[cut:], group=rows.groups[training_groups:], reference=training
+
+
+def together(*parts: RankerRows) -> RankerRows:
+    """The rows of several parts, one after the other."""
+    return RankerRows(
+        np.concatenate([part.features for part in parts]),
+        np.concatenate([part.relevance for part in parts]),
+        np.concatenate([part.groups for part in parts]),
     )
-    return lightgbm.train(
-        {
-            "objective": "lambdarank",
-            "metric": "ndcg",
-            "eval_at": [10],
-            "num_leaves": config.leaves,
-            "learning_rate": config.learning_rate,
-            "lambdarank_truncation_level": config.truncation,
-            "min_data_in_leaf": 50,
-            "feature_fraction": 0.8,
-            "seed": config.seed,
-            "deterministic": True,
-            "force_row_wise": True,
-            "num_threads": config.threads,
-            "verbosity": -1,
-        },
-        training,
-        num_boost_round=config.trees,
-        valid_sets=[held_out],
-        callbacks=[lightgbm.early_stopping(config.patience, verbose=False)],
-    )
+
+
+def _worth(items: Int32, wanted: Int32, worth: Int32) -> Int32:
+    """int32[n]: what each of the items is worth to who wants ``wanted``."""
+    return ((items[:, None] == wanted) * worth).max(axis=1, initial=0)
 
 
 def _draw(eligible: Bool, size: int, generator: np.random.Generator) -> Bool:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Final
 
 import numpy as np
@@ -18,37 +19,53 @@ from serving.query import Query
 CHUNK: Final = 256
 """Queries that are ranked in one call; bounds the memory of a replay."""
 
+EVENT_WORTH: Final = np.ones(len(EventType), np.int32)
+"""int32[event types]: what it counts by which event an item is taken: a purchase more than a cart than a look."""
+EVENT_WORTH[[EventType.ADD_TO_CART.code, EventType.FAVORITE.code]] = 2
+EVENT_WORTH[EventType.PURCHASE.code] = 3
+
 
 @dataclass(frozen=True)
 class Replay:
-    """Requests of a log, one per next item: a request's window is the events [start, stop) of the log.
+    """Requests of a log: a request's window is the events [start, stop) of the log, all of its shopper.
 
-    target int32[n]: code of the item that came next; shopper int32[n]; as_of int64[n], microseconds: the moment of
-    the newest event, when its page asks for a slate, or of the next visit where a session has ended between;
-    user_statistics float32[n, len(USER_STATISTICS)]: of each shopper at that moment, NaN where unknown; None
-    takes the bundle's.
+    shopper int32[n]: code of who asks; as_of int64[n], microseconds: the moment of asking; wanted int32[m]: codes
+    of the items that the shopper took afterwards, those of request r at [offsets[r], offsets[r + 1]); offsets
+    int64[n + 1]; user_statistics float32[n, len(USER_STATISTICS)]: of each shopper at that moment, NaN where
+    unknown, None takes the bundle's; excluded int64[n, 2]: the items of the log's events [first, last) may not be
+    shown, None takes the item of the window's newest interaction.
     """
 
     log: EncodedLog
+    shopper: Int32
     start: Int64
     stop: Int64
-    target: Int32
     as_of: Int64
+    wanted: Int32
+    offsets: Int64
     user_statistics: Float32 | None = None
+    excluded: Int64 | None = None
+    worth: Int32 | None = None
 
     def __len__(self) -> int:
-        return len(self.target)
-
-    @property
-    def shopper(self) -> Int32:
-        """int32[n]: code of the shopper of each request."""
-        return self.log.shopper[self.stop]
+        return len(self.shopper)
 
     def take(self, rows: Int64) -> "Replay":
         """The requests of these rows."""
-        statistics = None if self.user_statistics is None else self.user_statistics[rows]
+        lengths = np.diff(self.offsets)[rows]
+        ends = np.cumsum(lengths)
+        wanted = np.repeat(self.offsets[rows] - (ends - lengths), lengths) + np.arange(lengths.sum())
         return Replay(
-            self.log, self.start[rows], self.stop[rows], self.target[rows], self.as_of[rows], statistics
+            self.log,
+            self.shopper[rows],
+            self.start[rows],
+            self.stop[rows],
+            self.as_of[rows],
+            self.wanted[wanted],
+            np.append(0, ends),
+            None if self.user_statistics is None else self.user_statistics[rows],
+            None if self.excluded is None else self.excluded[rows],
+            None if self.worth is None else self.worth[wanted],
         )
 
     def sample(self, size: int, seed: int) -> "Replay":
@@ -76,31 +93,64 @@ class Replay:
         """The same requests, each with what was known of its shopper at its moment."""
         return replace(self, user_statistics=statistics)
 
+    def wanting(self, worth: Bool) -> "Replay":
+        """The requests for items that are ``worth`` it, bool[items]; those that then want none are left out."""
+        wanted = worth[self.wanted]
+        request = np.repeat(np.arange(len(self)), np.diff(self.offsets))[wanted]
+        counts = np.bincount(request, minlength=len(self))
+        offsets = np.append(0, np.cumsum(counts))
+        left = replace(
+            self,
+            wanted=self.wanted[wanted],
+            offsets=offsets,
+            worth=None if self.worth is None else self.worth[wanted],
+        )
+        return left.take(np.flatnonzero(counts))
+
+    def window(self, row: int) -> Window:
+        """What a request's shopper did before, in the codes of the log."""
+        return self.log.window(int(self.start[row]), int(self.stop[row]))
+
+    def excluded_items(self, row: int) -> Int32:
+        """int32: items that the answer to a request may not show, in the codes of the log."""
+        if self.excluded is None:
+            return self.window(row).newest_item()
+        first, last = self.excluded[row]
+        items = self.log.item[first:last]
+        return items[items != UNKNOWN_ITEM]
+
     def queries(self, bundle: Bundle, k: int) -> Iterator[list[Query]]:
         """The requests in the indexes of ``bundle``, CHUNK at a time."""
-        codes = np.array(
-            [bundle.item_index.get(item, UNKNOWN_ITEM) for item in self.log.item_ids], dtype=np.int32
-        )
+        codes = self.codes(bundle)
         for first in range(0, len(self), CHUNK):
             yield [self._query(row, bundle, codes, k) for row in range(first, min(first + CHUNK, len(self)))]
 
-    def targets(self, bundle: Bundle) -> Int32:
-        """int32[n]: the targets in the indexes of ``bundle``, UNKNOWN_ITEM where it does not know the item."""
-        return np.array(
-            [bundle.item_index.get(self.log.item_ids[t], UNKNOWN_ITEM) for t in self.target], np.int32
-        )
+    def codes(self, bundle: Bundle) -> Int32:
+        """int32[items of the log]: the index of each in ``bundle``, UNKNOWN_ITEM where it does not know it."""
+        return np.array([bundle.item_index.get(item, UNKNOWN_ITEM) for item in self.log.item_ids], np.int32)
+
+    def wanted_in(self, bundle: Bundle) -> list[Int32]:
+        """What each request wanted, in the indexes of ``bundle``; UNKNOWN_ITEM where it does not know the item."""
+        wanted = self.codes(bundle)[self.wanted]
+        return [wanted[start:end] for start, end in pairwise(self.offsets)]
+
+    def worth_of_wanted(self) -> list[Int32]:
+        """What each item that a request wanted is worth; 1 where that is not known."""
+        worth = np.ones(len(self.wanted), np.int32) if self.worth is None else self.worth
+        return [worth[start:end] for start, end in pairwise(self.offsets)]
 
     def _query(self, row: int, bundle: Bundle, codes: Int32, k: int) -> Query:
-        raw = self.log.window(int(self.start[row]), int(self.stop[row]))
+        raw = self.window(row)
         window = Window(
             np.where(raw.items == UNKNOWN_ITEM, UNKNOWN_ITEM, codes[raw.items]), raw.types, raw.times
         )
-        key = self.log.shopper_keys[self.log.shopper[self.stop[row]]]
+        key = self.log.shopper_keys[self.shopper[row]]
         user = bundle.user_row(key, window, self._online(row))
+        excluded = codes[self.excluded_items(row)]
         return Query(
             shopper=ShopperState(window, user, int(self.as_of[row])),
             k=k,
-            excluded=window.newest_item(),
+            excluded=excluded[excluded != UNKNOWN_ITEM],
         )
 
     def _online(self, row: int) -> OnlineUser | None:
@@ -113,29 +163,40 @@ class Replay:
 def replay(log: EncodedLog, start: int, end: int, window_size: int, window_ttl: int) -> Replay:
     """Requests whose next item came in [start, end), in time order: one for each interaction that is not a reload.
 
-    What a visitor did before anybody could know which user it is, is no request, since its window holds what the
-    user did elsewhere. Windows are as the event log keeps them: the newest ``window_size`` events without
-    impressions, none from before a silence of ``window_ttl`` microseconds. ``log`` may begin long before ``start``.
+    A request is asked at the moment of the newest event, when its page asks for a slate, or of the next visit where
+    a session has ended between. What a visitor did before anybody could know which user it is, is no request, since
+    its window holds what the user did elsewhere. Windows are as the event log keeps them: the newest
+    ``window_size`` events without impressions, none from before a silence of ``window_ttl`` microseconds. ``log``
+    may begin long before ``start``.
     """
     log = log.select(log.type != EventType.IMPRESSION.code)
-    position = np.arange(len(log))
-    new_shopper = np.diff(log.shopper, prepend=-1) != 0
-    forgotten = new_shopper | (np.diff(log.time, prepend=log.time[:1]) > window_ttl)
-    begin = np.maximum.accumulate(np.where(forgotten, position, 0))
-    begin = np.maximum(begin, position - window_size)
     choice = IS_INTERACTION[log.type] & (log.item != UNKNOWN_ITEM)
     inside = (log.time >= start) & (log.time < end) & log.identified
     stop = np.flatnonzero(choice & inside & (log.item != _previous_item(log, choice)))
     stop = stop[np.argsort(log.time[stop], kind="stable")]
-    newest = np.where(begin[stop] < stop, log.time[stop - 1], log.time[stop])
+    begin = np.maximum(remembered_from(log, window_ttl)[stop], stop - window_size)
+    newest = np.where(begin < stop, log.time[stop - 1], log.time[stop])
     same_session = log.time[stop] - newest <= SESSION_GAP
     return Replay(
         log=log,
-        start=begin[stop],
+        shopper=log.shopper[stop],
+        start=begin,
         stop=stop,
-        target=log.item[stop],
         as_of=np.where(same_session, newest, log.time[stop]),
+        wanted=log.item[stop],
+        offsets=np.arange(stop.size + 1),
+        worth=EVENT_WORTH[log.type[stop]],
     )
+
+
+def remembered_from(log: EncodedLog, window_ttl: int) -> Int64:
+    """int64[events]: the oldest event that the event log still remembers of a shopper when it takes in each event.
+
+    It forgets them all in a silence of ``window_ttl`` microseconds.
+    """
+    new_shopper = np.diff(log.shopper, prepend=-1) != 0
+    forgotten = new_shopper | (np.diff(log.time, prepend=log.time[:1]) > window_ttl)
+    return np.maximum.accumulate(np.where(forgotten, np.arange(len(log)), 0))
 
 
 def _previous_item(log: EncodedLog, choice: Bool) -> Int32:

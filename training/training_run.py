@@ -1,7 +1,7 @@
 """A training run on disk: what it learns from, frozen, and what its steps have made so far.
 
     runs/<name>/plan.json       version, configuration, window and cuts of time
-    runs/<name>/outcome.json    scores and verdict
+    runs/<name>/outcome.json    scores, verdict and reliability, which reliability.png shows
     runs/<name>/work/           frozen log and results of steps, removed when the bundle is made
     runs/<name>/<moment>/       TensorBoard scalars of the embeddings fitted up to that moment
 
@@ -15,22 +15,26 @@ from datetime import UTC, datetime
 from functools import cached_property
 from io import BytesIO
 from pathlib import Path
-from typing import Final, Self
+from typing import Final, Self, TypeVar
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pydantic import TypeAdapter
 
 from feature_repo.durable_file import replace_file, to_parquet
 from feature_repo.encoded_log import EncodedLog
 from feature_repo.errors import InputError
+from feature_repo.schema import Event
 from feature_repo.settings import Settings
 from feature_repo.user_tower import UserTower
+from serving.calibration import Calibration
 from training.assemble import Shop
+from training.calibration import Reliability
 from training.config import TrainingConfig
 from training.dataset import Split, encode
-from training.evaluation import Scores
+from training.evaluation.metrics import Scores
 from training.publish import Verdict
 
 PLAN: Final = "plan.json"
@@ -39,6 +43,10 @@ WORK: Final = "work"
 EVENTS: Final = "events.parquet"
 ITEMS: Final = "items.parquet"
 FIRST_TOWER: Final = "first_tower.npz"
+CALIBRATION: Final = "calibration.npz"
+RELIABILITY: Final = "reliability.png"
+
+Arrays = TypeVar("Arrays", UserTower, Calibration)
 
 
 @dataclass(frozen=True)
@@ -53,11 +61,12 @@ class Plan:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a run made: the version, its scores by method, the gate's verdict."""
+    """What a run made: version, scores by method, the gate's verdict, how reliable its probabilities are."""
 
     version: str
     scores: dict[str, Scores]
     verdict: Verdict
+    reliability: dict[str, Reliability]
 
     def summary(self) -> dict[str, str]:
         """The outcome as a person reads it: a line per method."""
@@ -118,6 +127,10 @@ class TrainingRun:
         """The log when the run began."""
         return self._inputs[1]
 
+    def reactions(self) -> pa.Table:
+        """Events of the log that name the request whose slate they came from."""
+        return pq.read_table(self.work / EVENTS, filters=pc.is_valid(pc.field(Event.REQUEST)))
+
     @property
     def judged(self) -> Path:
         """Folder of the bundle that knows nothing of the test part."""
@@ -126,16 +139,24 @@ class TrainingRun:
     def first_tower(self) -> UserTower | None:
         """The tower of the oldest part, None before it is fitted."""
         path = self.work / FIRST_TOWER
-        if not path.exists():
-            return None
-        with np.load(path) as arrays:
-            return UserTower(*(arrays[field.name] for field in fields(UserTower)))
+        return _read_arrays(path, UserTower) if path.exists() else None
 
     def keep_first_tower(self, tower: UserTower) -> None:
         """Leave the tower of the oldest part to the later steps."""
-        content = BytesIO()
-        np.savez(content, **{field.name: getattr(tower, field.name) for field in fields(tower)})
-        replace_file(self.work / FIRST_TOWER, content.getvalue())
+        _write_arrays(self.work / FIRST_TOWER, tower)
+
+    @property
+    def calibration(self) -> Calibration:
+        """The curves that the evaluation found."""
+        return _read_arrays(self.work / CALIBRATION, Calibration)
+
+    def keep_calibration(self, calibration: Calibration) -> None:
+        """Leave the curves that the evaluation found to the later steps."""
+        _write_arrays(self.work / CALIBRATION, calibration)
+
+    def encoder_weights(self, until: int) -> Path:
+        """File of the session encoder fitted on the events before ``until`` (microseconds)."""
+        return self.work / f"encoder-{until}.pt"
 
     def scalars(self, until: int) -> Path:
         """Folder for TensorBoard of embeddings fitted on the events before ``until`` (microseconds)."""
@@ -156,3 +177,14 @@ class TrainingRun:
     def remove_work(self) -> None:
         """Remove what only the steps up to the bundle need."""
         shutil.rmtree(self.work, ignore_errors=True)
+
+
+def _write_arrays(path: Path, arrays: UserTower | Calibration) -> None:
+    content = BytesIO()
+    np.savez(content, **{field.name: getattr(arrays, field.name) for field in fields(arrays)})
+    replace_file(path, content.getvalue())
+
+
+def _read_arrays(path: Path, kind: type[Arrays]) -> Arrays:
+    with np.load(path) as arrays:
+        return kind(*(arrays[field.name] for field in fields(kind)))

@@ -11,7 +11,23 @@ import pytest
 
 from tests.dags.run_dag import DAGS
 
-HEAVY = ("duckdb", "feast", "lightgbm", "numpy", "pandas", "pandera", "pyarrow", "redis", "scipy", "torch")
+HEAVY = (
+    "duckdb",
+    "feast",
+    "implicit",
+    "lightgbm",
+    "matplotlib",
+    "numpy",
+    "onnx",
+    "onnxruntime",
+    "pandas",
+    "pandera",
+    "pyarrow",
+    "redis",
+    "scipy",
+    "sklearn",
+    "torch",
+)
 DESCRIBE = """
 import json, sys
 from airflow.dag_processing.dagbag import DagBag
@@ -76,6 +92,7 @@ def test_what_uses_all_cores_waits_for_the_one_slot_of_the_training_pool(parsed:
         "materialize",
         "freeze_log",
         "embeddings",
+        "encoder",
         "ranker",
         "evaluate",
         "bundle",

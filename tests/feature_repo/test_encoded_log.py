@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from feature_repo.encoded_log import EncodedLog, encode_log, resolve_shoppers
 from feature_repo.events import LoggedEvent, to_table
 from feature_repo.schema import EVENT_SCHEMA, SECOND, EventType
-from feature_repo.session_features import UNKNOWN_ITEM
+from feature_repo.session_features import SESSION_GAP, UNKNOWN_ITEM
 from tests.feature_repo.log_events import NOON, event, histories, impression
 
 ITEMS = np.array(["i1", "i2", "i3"], dtype=object)
@@ -153,9 +153,17 @@ def test_a_window_is_a_shoppers_stretch_of_the_log() -> None:
     assert window.types.tolist() == [EventType.VIEW.code] * 2
 
 
+def test_a_silence_of_more_than_half_an_hour_or_another_shopper_starts_a_new_session() -> None:
+    gap = SESSION_GAP // SECOND
+    ann = [event(second, event_id=f"a{second}") for second in (0, 1, 1 + gap, 2 + 2 * gap)]
+    bob = [event(second, event_id=f"b{second}", user_id="bob") for second in (2 + 2 * gap, 3 + 2 * gap)]
+    assert encoded(*ann, *bob).session().tolist() == [0, 0, 0, 1, 2, 2]
+
+
 def test_an_empty_archive_is_an_empty_log() -> None:
     log = encode_log(EVENT_SCHEMA.empty_table(), ITEMS)
     assert len(log) == 0
+    assert log.session().tolist() == []
     assert log.shopper_keys.tolist() == []
     assert log.offsets().tolist() == [0]
 

@@ -15,6 +15,7 @@ from feature_repo.ranking_features import (
     RANKING_COLUMNS,
     SOURCES,
     Candidates,
+    Interest,
     ItemColumns,
     ShopperState,
     UserRow,
@@ -22,6 +23,7 @@ from feature_repo.ranking_features import (
 )
 from feature_repo.schema import DAY, HOUR, MINUTE, SECOND, EventType
 from feature_repo.session_features import SESSION_FEATURES, UNKNOWN_ITEM, Window, session_features
+from feature_repo.user_history import HISTORY_FEATURES, UserHistory, history_features
 from feature_repo.user_tower import UserTower
 
 AS_OF = 1_750_000_000 * SECOND
@@ -45,6 +47,7 @@ ITEMS = ItemColumns(
     brand=np.array([7, 8, 7, -1, -1], np.int32),
     price=PRICES,
     price_missing=np.array([False, False, False, False, True]),
+    content=np.array([[1, 0], [0.8, 0.6], [0, 1], [0, -1], [0, 0]], np.float32),
 )
 TOWER = UserTower(
     embeddings=np.array([[1, 0], [0.6, 0.8], [0, 1], [-1, 0], [0, 0]], np.float32),
@@ -52,7 +55,17 @@ TOWER = UserTower(
     recency=np.zeros(8, np.float32),
     event_type=np.zeros(len(EventType), np.float32),
 )
-USER = UserRow(np.linspace(1, 2, len(USER_STATISTICS), dtype=np.float32), np.array([0, 1], np.float32))
+HISTORY = UserHistory(
+    items=np.array([MUG, TOY], np.int32),
+    visits=np.array([3, 1], np.float32),
+    purchases=np.array([2, 0], np.float32),
+    first=np.array([AS_OF - 40 * DAY, AS_OF - 3 * DAY]),
+    last=np.array([AS_OF - DAY, AS_OF - 3 * DAY]),
+    total_visits=6,
+)
+USER = UserRow(
+    np.linspace(1, 2, len(USER_STATISTICS), dtype=np.float32), np.array([0, 1], np.float32), HISTORY
+)
 STRANGER = UserRow(np.full(len(USER_STATISTICS), NAN, np.float32), np.zeros(2, np.float32))
 
 
@@ -89,14 +102,36 @@ def candidates(*items: int) -> Candidates:
 ALL = candidates(MUG, CUP, LAMP, TOY, MYSTERY)
 
 
-def column(name: str, shopper: Window = WINDOW, user: UserRow = USER, as_of: int = AS_OF) -> Float32:
+EXPECTED = np.log(np.array([0.1, 0.2, 0.4, 0.25, 0.05], np.float32))
+"""Log-probabilities of the items to be next."""
+NOTHING_EXPECTED = np.zeros(0, np.float32)
+
+
+def matrix_of(
+    found: Candidates, shopper: ShopperState, expected: Float32 = EXPECTED, items: ItemColumns = ITEMS
+) -> Float32:
+    """The ranking matrix of a shopper of whom the session encoder expects what is ``expected``."""
+    active = shopper.window.interactions()
+    interest = Interest(
+        active, TOWER.session_vector(active), expected if active.items.size else NOTHING_EXPECTED
+    )
+    return ranking_matrix(found, shopper, interest, items, TOWER)
+
+
+def column(
+    name: str,
+    shopper: Window = WINDOW,
+    user: UserRow = USER,
+    as_of: int = AS_OF,
+    expected: Float32 = EXPECTED,
+) -> Float32:
     """A column for all five items."""
-    matrix = ranking_matrix(ALL, ShopperState(shopper, user, as_of), ITEMS, TOWER)
+    matrix = matrix_of(ALL, ShopperState(shopper, user, as_of), expected)
     return matrix[:, RANKING_COLUMNS.index(name)]
 
 
 def test_every_column_has_one_name() -> None:
-    matrix = ranking_matrix(ALL, ShopperState(WINDOW, USER, AS_OF), ITEMS, TOWER)
+    matrix = matrix_of(ALL, ShopperState(WINDOW, USER, AS_OF))
     assert matrix.shape == (5, len(RANKING_COLUMNS))
     assert matrix.dtype == np.float32
     assert len(set(RANKING_COLUMNS)) == len(RANKING_COLUMNS)
@@ -106,6 +141,8 @@ LOG_PRICES = np.log1p(PRICES)
 WINDOW_LOG_PRICE = (4 * LOG_PRICES[MUG] + LOG_PRICES[TOY] + LOG_PRICES[LAMP]) / 6
 TO_SESSION = np.array([3, 1]) / np.sqrt(10)
 """Four mugs (1, 0), a toy (-1, 0) and a lamp (0, 1)."""
+CONTENT_OF_WINDOW = np.array([1, 0])
+"""Four mugs (1, 0); a toy (0, -1) and a lamp (0, 1) cancel out."""
 
 
 @pytest.mark.parametrize(
@@ -117,9 +154,14 @@ TO_SESSION = np.array([3, 1]) / np.sqrt(10)
         ("revisit_log_seconds_ago", np.log1p([15 * 60, NAN, 5 * 60, 10 * 60, NAN])),
         ("revisit_carted", [2, 0, 0, 0, 0]),
         ("revisit_purchased", [1, 0, 0, 0, 0]),
+        ("next_item_log_probability", EXPECTED),
+        ("next_item_margin", np.log([0.1 / 0.4, 0.2 / 0.4, 1, 0.25 / 0.4, 0.05 / 0.4])),
+        ("next_item_confidence", np.log([0.4] * 5)),
         ("similarity_last_item", [0, 0.8, 1, 0, 0]),
         ("similarity_session", TOWER.embeddings @ TO_SESSION),
         ("similarity_user", [0, 0.8, 1, 0, 0]),
+        ("content_last_item", [0, 0.6, 1, -1, 0]),
+        ("content_session", ITEMS.content @ CONTENT_OF_WINDOW),
         ("same_category_last", [0, 0, 1, 0, NAN]),
         ("category_share", [4 / 6, 4 / 6, 1 / 6, 1 / 6, NAN]),
         ("department_share", [5 / 6, 5 / 6, 5 / 6, 1 / 6, NAN]),
@@ -133,6 +175,10 @@ TO_SESSION = np.array([3, 1]) / np.sqrt(10)
         ("item_log_days_since_last_seen", np.log1p([1, 2, 0, 0, NAN])),
         ("hour_of_day", [15] * 5),
         ("day_of_week", [6] * 5),
+        *(
+            (name, history_features(ALL.items, HISTORY, AS_OF)[:, at])
+            for at, name in enumerate(HISTORY_FEATURES)
+        ),
         *((name, ITEMS.statistics[:, at]) for at, name in enumerate(ITEM_STATISTICS)),
         *((name, [USER.statistics[at]] * 5) for at, name in enumerate(USER_STATISTICS)),
         *((name, [session_features(WINDOW, AS_OF)[at]] * 5) for at, name in enumerate(SESSION_FEATURES)),
@@ -147,7 +193,7 @@ def test_each_sources_score_rank_and_relative_stand_under_its_name() -> None:
         np.arange(2 * len(SOURCES), dtype=np.float32).reshape(2, -1) + 100 * kind for kind in range(3)
     )
     found = Candidates(np.array([MUG, TOY], np.int32), np.ones(2, np.float32), scores, ranks, relative)
-    matrix = ranking_matrix(found, ShopperState(WINDOW, USER, AS_OF), ITEMS, TOWER)
+    matrix = matrix_of(found, ShopperState(WINDOW, USER, AS_OF))
     for at, source in enumerate(SOURCES):
         for what, table in (("score", scores), ("rank", ranks), ("relative", relative)):
             named = matrix[:, RANKING_COLUMNS.index(f"{source}_{what}")]
@@ -156,14 +202,22 @@ def test_each_sources_score_rank_and_relative_stand_under_its_name() -> None:
 
 def test_for_a_stranger_what_does_not_exist_is_nan_and_nothing_else_is() -> None:
     """Of an item of which everything is known, brought by no source."""
-    matrix = ranking_matrix(candidates(MUG), ShopperState(window(), STRANGER, AS_OF), ITEMS, TOWER)
+    matrix = matrix_of(candidates(MUG), ShopperState(window(), STRANGER, AS_OF))
     unknown = {name for name, value in zip(RANKING_COLUMNS, matrix[0], strict=True) if np.isnan(value)}
     assert unknown == {
         *(f"{source}_{what}" for source in SOURCES for what in ("score", "rank", "relative")),
         "revisit_steps_ago",
         "revisit_log_seconds_ago",
+        "history_log_days_since_last",
+        "history_log_days_since_first",
+        "history_overdue",
+        "next_item_log_probability",
+        "next_item_margin",
+        "next_item_confidence",
         "similarity_last_item",
         "similarity_session",
+        "content_last_item",
+        "content_session",
         "same_category_last",
         "category_share",
         "department_share",
@@ -180,6 +234,18 @@ def test_events_without_interest_in_a_known_item_are_no_revisits() -> None:
     shopper = window((3, EventType.RETURN.code, MUG), (2, SEARCH, UNKNOWN_ITEM), (1, VIEW, UNKNOWN_ITEM))
     assert column("revisit_count", shopper).tolist() == [0] * 5
     assert np.isnan(column("same_category_last", shopper)).all()
+
+
+def test_without_a_session_encoder_nothing_is_said_of_the_next_item() -> None:
+    for name in ("next_item_log_probability", "next_item_margin", "next_item_confidence"):
+        assert np.isnan(column(name, expected=NOTHING_EXPECTED)).all()
+
+
+def test_a_shop_whose_catalog_says_nothing_has_no_content_to_compare() -> None:
+    silent = replace(ITEMS, content=np.zeros((5, 0), np.float32))
+    matrix = matrix_of(ALL, ShopperState(WINDOW, USER, AS_OF), items=silent)
+    for name in ("content_last_item", "content_session"):
+        assert np.isnan(matrix[:, RANKING_COLUMNS.index(name)]).all()
 
 
 def test_an_item_met_in_the_future_was_met_now() -> None:
@@ -229,20 +295,18 @@ def shoppers(draw: st.DrawFn) -> ShopperState:
 @given(shoppers(), st.lists(st.integers(MUG, MYSTERY), min_size=1, unique=True))
 def test_a_row_does_not_depend_on_the_candidates_beside_it(shopper: ShopperState, items: list[int]) -> None:
     fused = np.ones(1, np.float32)
-    together = ranking_matrix(
-        replace(candidates(*items), fused=np.repeat(fused, len(items))), shopper, ITEMS, TOWER
-    )
+    together = matrix_of(replace(candidates(*items), fused=np.repeat(fused, len(items))), shopper)
     for row, item in zip(together, items, strict=True):
-        [alone] = ranking_matrix(replace(candidates(item), fused=fused), shopper, ITEMS, TOWER)
+        [alone] = matrix_of(replace(candidates(item), fused=fused), shopper)
         np.testing.assert_allclose(row, alone, rtol=1e-6, atol=1e-6)
 
 
 @settings(deadline=None)
 @given(shoppers())
 def test_no_feature_is_infinite(shopper: ShopperState) -> None:
-    assert not np.isinf(ranking_matrix(ALL, shopper, ITEMS, TOWER)).any()
+    assert not np.isinf(matrix_of(ALL, shopper)).any()
 
 
 def test_no_candidates_make_an_empty_matrix() -> None:
-    matrix = ranking_matrix(candidates(), ShopperState(WINDOW, USER, AS_OF), ITEMS, TOWER)
+    matrix = matrix_of(candidates(), ShopperState(WINDOW, USER, AS_OF))
     assert matrix.shape == (0, len(RANKING_COLUMNS))

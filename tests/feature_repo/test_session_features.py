@@ -15,6 +15,7 @@ from feature_repo.session_features import (
     Window,
     current_session,
     encode_window,
+    moments_back,
     session_features,
 )
 from feature_repo.session_window import WindowEvent
@@ -141,6 +142,21 @@ def test_features_leave_the_window_as_it_was_and_come_out_the_same_again(shopper
 def test_only_time_differences_matter(shopper: Window, shift: int) -> None:
     moved = Window(shopper.items, shopper.types, shopper.times + shift)
     np.testing.assert_array_equal(session_features(moved, NOON + shift), session_features(shopper, NOON))
+
+
+def test_moments_are_counted_back_from_the_newest_and_events_of_one_moment_are_one() -> None:
+    shopper = window((0, VIEW, MUG), (1, CART, MUG), (1, CART, LAMP), (5, VIEW, MUG), (5, VIEW, LAMP))
+    assert moments_back(shopper).tolist() == [2, 1, 1, 0, 0]
+    assert moments_back(window((0, VIEW, MUG))).tolist() == [0]
+    assert moments_back(window()).tolist() == []
+    assert moments_back(shopper).dtype == np.int64
+
+
+@settings(deadline=None)
+@given(windows())
+def test_moments_back_are_the_number_of_distinct_later_times(shopper: Window) -> None:
+    times = shopper.times.tolist()
+    assert moments_back(shopper).tolist() == [len({t for t in times if t > time}) for time in times]
 
 
 @pytest.mark.parametrize("event_type", EventType)

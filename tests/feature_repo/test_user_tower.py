@@ -13,6 +13,7 @@ from feature_repo.user_tower import UserTower, unit
 from tests.feature_repo.log_events import NOON
 from training.config import EmbeddingConfig
 from training.embedding_model import TowerModel
+from training.sequences import Batch
 
 VIEW, PURCHASE = EventType.VIEW.code, EventType.PURCHASE.code
 EAST, NORTH, WEST, NOWHERE = range(4)
@@ -106,8 +107,9 @@ def test_numpy_and_torch_give_the_same_vector(seed: int, length: int) -> None:
     latest_first = np.zeros((2, 1, history), np.int64)
     latest_first[:, 0, :count] = newest.items[::-1], newest.types[::-1]
     codes, types = map(torch.from_numpy, latest_first)
-    present = torch.from_numpy(np.arange(history) < count)[None].float()
+    present = torch.from_numpy(np.arange(history) < count)[None]
     values = (model.vectors * seen[:, None])[codes]
+    batch = Batch(codes, types, torch.zeros_like(types), present.float(), present, torch.zeros(1))
     with torch.no_grad():
-        expected = model.query(values, types, present)[0].numpy()
+        expected = model.query(values, batch)[0].numpy()
     np.testing.assert_allclose(model.tower(seen).session_vector(shopper), expected, rtol=1e-5, atol=1e-6)

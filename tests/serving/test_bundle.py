@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import fields, replace
+from operator import attrgetter
 from pathlib import Path
 
 import numpy as np
@@ -15,13 +16,17 @@ import pytest
 from feature_repo.batch_features import USER_STATISTICS
 from feature_repo.errors import BundleError
 from feature_repo.online_user import OnlineUser
-from feature_repo.ranking_features import RANKING_COLUMNS
+from feature_repo.ranking_features import RANKING_COLUMNS, ShopperState
 from feature_repo.schema import MINUTE
 from feature_repo.session_features import encode_window
 from feature_repo.session_window import WindowEvent
+from feature_repo.user_history import NO_HISTORY
 from serving import bundle as bundle_module
 from serving.bundle import (
+    ARRAYS,
     CURRENT,
+    ENCODER,
+    ENCODER_ITEMS,
     ITEMS,
     MANIFEST,
     RANKER,
@@ -34,16 +39,44 @@ from serving.bundle import (
     write_bundle,
 )
 from serving.query import Question
+from serving.ranking import Rankers
 from serving.recommender import Recommender
-from tests.tiny_bundle import CATEGORY_OF, KNOWN_SHOPPER, NAMES, TRAINED_AT, publish, tiny_bundle
+from tests.tiny_bundle import (
+    ALL_VISITS,
+    CATEGORY_OF,
+    KNOWN_SHOPPER,
+    NAMES,
+    SHOPPERS,
+    TRAINED_AT,
+    publish,
+    tiny_bundle,
+    tiny_encoder,
+    tiny_ranker,
+)
 
-FAMILIES = ("items", "tower", "retrieval", "users")
+PARTS = (*ARRAYS, "encoder.items")
+"""Parts of a bundle that are nothing but arrays."""
+
+
+def with_encoder(bundle: Bundle) -> Bundle:
+    """The bundle with the session encoder that it may do without."""
+    return replace(bundle, encoder=tiny_encoder())
+
+
+def arrays_of(bundle: Bundle) -> dict[str, "np.typing.NDArray[np.generic]"]:
+    """Every array of a bundle by its name."""
+    parts = {name: attrgetter(name)(bundle) for name in PARTS}
+    return {
+        f"{name}.{field.name}": getattr(part, field.name)
+        for name, part in parts.items()
+        for field in fields(part)
+    }
 
 
 @pytest.fixture
 def directory(tmp_path: Path) -> Path:
     """Where the tiny shop's bundle stands."""
-    return publish(tmp_path / "models", tiny_bundle())
+    return publish(tmp_path / "models", with_encoder(tiny_bundle()))
 
 
 def slates(bundle: Bundle) -> list[tuple[list[int], list[float]]]:
@@ -62,38 +95,73 @@ def slates(bundle: Bundle) -> list[tuple[list[int], list[float]]]:
 
 
 def test_what_is_read_is_what_was_written(tmp_path: Path) -> None:
-    written = write_bundle(tiny_bundle(), tmp_path / "v1")
+    written = write_bundle(with_encoder(tiny_bundle()), tmp_path / "v1")
     read = read_bundle(tmp_path / "v1")
-    for family in FAMILIES:
-        for field in fields(getattr(written, family)):
-            expected = getattr(getattr(written, family), field.name)
-            found = getattr(getattr(read, family), field.name)
-            np.testing.assert_array_equal(found, expected, err_msg=field.name)
-            assert found.dtype == expected.dtype, field.name
+    found = arrays_of(read)
+    for name, expected in arrays_of(written).items():
+        np.testing.assert_array_equal(found[name], expected, err_msg=name)
+        assert found[name].dtype == expected.dtype, name
+    assert read.encoder is not None
+    assert written.encoder is not None
+    assert read.encoder.network == written.encoder.network
     assert read.manifest == written.manifest
     assert read.item_ids.tolist() == list(NAMES)
-    assert read.shopper_keys.tolist() == [KNOWN_SHOPPER]
+    assert read.shopper_keys.tolist() == list(SHOPPERS)
     assert read.categories == written.categories
     assert read.catalog.equals(written.catalog)
 
 
+def test_every_part_of_a_bundle_but_names_catalog_and_models_is_arrays() -> None:
+    others = {"manifest", "item_ids", "catalog", "categories", "shopper_keys", "encoder", "rankers"}
+    assert {field.name for field in fields(Bundle)} == {*ARRAYS, *others}
+
+
+def test_an_array_is_stored_under_the_name_of_its_part_and_field(directory: Path) -> None:
+    stored = {path.name for path in directory.glob("*.npy")}
+    assert stored == {
+        f"{name}.npy".replace("encoder.items", ENCODER_ITEMS)
+        for name in arrays_of(with_encoder(tiny_bundle()))
+    }
+
+
 def test_a_bundle_from_disk_gives_the_slates_of_the_one_in_memory(directory: Path) -> None:
-    assert slates(read_bundle(directory)) == slates(tiny_bundle())
+    assert slates(read_bundle(directory)) == slates(with_encoder(tiny_bundle()))
+
+
+def test_a_bundle_without_an_encoder_is_read_as_such(tmp_path: Path) -> None:
+    write_bundle(tiny_bundle(), tmp_path / "v1")
+    assert read_bundle(tmp_path / "v1").encoder is None
+    assert slates(read_bundle(tmp_path / "v1")) == slates(tiny_bundle())
 
 
 def test_a_bundle_without_a_ranker_is_read_as_such(tmp_path: Path) -> None:
-    young = replace(tiny_bundle(), ranker=None)
+    young = replace(tiny_bundle(), rankers=Rankers(None, None))
     write_bundle(young, tmp_path / "v1")
-    assert read_bundle(tmp_path / "v1").ranker is None
+    assert read_bundle(tmp_path / "v1").rankers == Rankers(None, None)
     assert slates(read_bundle(tmp_path / "v1")) == slates(young)
 
 
+@pytest.mark.parametrize("name", Rankers._fields)
+def test_a_bundle_may_have_one_ranker_alone(tmp_path: Path, name: str) -> None:
+    one = replace(tiny_bundle(), rankers=Rankers(None, None)._replace(**{name: tiny_ranker()}))
+    write_bundle(one, tmp_path / "v1")
+    read = read_bundle(tmp_path / "v1").rankers
+    assert [other for other, ranker in read._asdict().items() if ranker is not None] == [name]
+    assert slates(read_bundle(tmp_path / "v1")) == slates(one)
+
+
 def test_a_bundle_that_knows_no_shopper_can_be_read(tmp_path: Path) -> None:
-    users = tiny_bundle().users
+    bundle = tiny_bundle()
+    users, histories, segments = bundle.users, bundle.histories, bundle.segments
     nobody = replace(
-        tiny_bundle(),
+        bundle,
         shopper_keys=np.array([], dtype=object),
         users=replace(users, statistics=users.statistics[:0], embeddings=users.embeddings[:0]),
+        histories=replace(
+            histories,
+            **{name: column[:0] for name, column in vars(histories).items()},
+        ),
+        segments=replace(segments, centroids=segments.centroids[:0], users=segments.users[:0]),
     )
     write_bundle(nobody, tmp_path / "v1")
     assert slates(read_bundle(tmp_path / "v1")) == slates(nobody)
@@ -105,13 +173,10 @@ def test_every_file_has_a_checksum(directory: Path) -> None:
 
 
 def test_arrays_are_mapped_read_only(directory: Path) -> None:
-    read = read_bundle(directory)
-    for family in FAMILIES:
-        for field in fields(getattr(read, family)):
-            array = getattr(getattr(read, family), field.name)
-            assert not array.flags.owndata, field.name
-            with pytest.raises(ValueError, match="read-only"):
-                array[...] = 0
+    for name, array in arrays_of(read_bundle(directory)).items():
+        assert not array.flags.owndata, name
+        with pytest.raises(ValueError, match="read-only"):
+            array[...] = 0
 
 
 @pytest.mark.parametrize("step", ["_checksum", "_write_table", "sync"])
@@ -158,7 +223,15 @@ def test_a_version_that_stands_is_not_overwritten(directory: Path) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["RetrievalArrays.neighbours.npy", "UserTower.embeddings.npy", "ItemColumns.price.npy", ITEMS, RANKER],
+    [
+        "covisited.items.npy",
+        "tower.embeddings.npy",
+        "items.price.npy",
+        "encoder_items.embeddings.npy",
+        ENCODER,
+        ITEMS,
+        *(f"{name}_{RANKER}" for name in Rankers._fields),
+    ],
 )
 def test_a_single_changed_byte_is_noticed(directory: Path, name: str) -> None:
     content = bytearray((directory / name).read_bytes())
@@ -169,8 +242,8 @@ def test_a_single_changed_byte_is_noticed(directory: Path, name: str) -> None:
 
 
 def test_a_missing_file_is_noticed(directory: Path) -> None:
-    (directory / "ItemColumns.price.npy").unlink()
-    with pytest.raises(BundleError, match=r"ItemColumns.price.npy is missing .* train again"):
+    (directory / "items.price.npy").unlink()
+    with pytest.raises(BundleError, match=r"items.price.npy is missing .* train again"):
         read_bundle(directory)
 
 
@@ -252,6 +325,9 @@ def test_a_known_shopper_has_the_row_of_the_training() -> None:
     row = bundle.user_row(KNOWN_SHOPPER, encode_window([], bundle.item_index))
     np.testing.assert_array_equal(row.statistics, bundle.users.statistics[0])
     np.testing.assert_array_equal(row.embedding, bundle.users.embeddings[0])
+    assert row.history.items.tolist() == [NAMES.index("mug"), NAMES.index("teapot")]
+    assert row.history.visits.tolist() == [3, 2]
+    assert row.history.total_visits == ALL_VISITS[0]
 
 
 @pytest.mark.parametrize("key", [None, "u:nobody", "v:ada"])
@@ -261,6 +337,7 @@ def test_a_shopper_the_training_did_not_know_is_folded_in_from_the_window(key: s
     row = bundle.user_row(key, encode_window(events, bundle.item_index))
     np.testing.assert_array_equal(row.embedding, np.eye(3, dtype=np.float32)[CATEGORY_OF["lamp"]])
     assert np.isnan(row.statistics).all()
+    assert row.history is NO_HISTORY
     stranger = bundle.user_row(key, encode_window([], bundle.item_index))
     assert stranger.embedding.tolist() == [0, 0, 0]
 
@@ -278,6 +355,7 @@ def test_features_brought_online_since_go_before_those_of_the_training() -> None
     row = bundle.user_row(KNOWN_SHOPPER, encode_window([], bundle.item_index), newer)
     np.testing.assert_array_equal(row.statistics, newer.statistics)
     np.testing.assert_array_equal(row.embedding, newer.embedding)
+    assert row.history.items.size == 2  # of which nothing newer is brought online
 
 
 def test_a_vector_of_another_model_is_left_aside_and_the_statistics_are_not() -> None:
@@ -289,3 +367,28 @@ def test_a_vector_of_another_model_is_left_aside_and_the_statistics_are_not() ->
     events = [WindowEvent(TRAINED_AT, "e1", "view", "lamp")]
     stranger = bundle.user_row("u:new", encode_window(events, bundle.item_index), newer)
     np.testing.assert_array_equal(stranger.embedding, np.eye(3, dtype=np.float32)[CATEGORY_OF["lamp"]])
+
+
+def state(bundle: Bundle, *names: str) -> ShopperState:
+    """A stranger who viewed the items and then searched."""
+    viewed = [WindowEvent(TRAINED_AT, f"e{number}", "view", name) for number, name in enumerate(names)]
+    window = encode_window([*viewed, WindowEvent(TRAINED_AT, "e9", "search")], bundle.item_index)
+    return ShopperState(window, bundle.user_row(None, window), TRAINED_AT)
+
+
+def test_what_a_model_makes_of_a_shopper_is_said_once_for_all_sources() -> None:
+    bundle = with_encoder(tiny_bundle())
+    interest = bundle.interest(state(bundle, "lamp", "mug"))
+    assert interest.active.items.tolist() == [NAMES.index("lamp"), NAMES.index("mug")]
+    np.testing.assert_array_equal(interest.session, bundle.tower.session_vector(interest.active))
+    assert bundle.encoder is not None
+    expected = bundle.encoder.log_probability(interest.active, TRAINED_AT)
+    np.testing.assert_array_equal(interest.log_probability, expected)
+
+
+def test_of_an_empty_window_or_without_an_encoder_nothing_is_expected() -> None:
+    bundle = with_encoder(tiny_bundle())
+    nothing = bundle.interest(state(bundle))
+    assert nothing.log_probability.size == nothing.active.items.size == 0
+    assert nothing.session.tolist() == [0, 0, 0]
+    assert tiny_bundle().interest(state(bundle, "lamp")).log_probability.size == 0

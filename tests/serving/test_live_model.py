@@ -81,14 +81,14 @@ async def test_requests_during_a_change_are_all_answered_each_by_one_version(api
 
 
 def damage_an_array(directory: Path) -> None:
-    path = directory / "RetrievalArrays.neighbours.npy"
+    path = directory / "covisited.items.npy"
     content = bytearray(path.read_bytes())
     content[-1] ^= 1
     path.write_bytes(content)
 
 
 def lose_an_array(directory: Path) -> None:
-    (directory / "ItemColumns.price.npy").unlink()
+    (directory / "items.price.npy").unlink()
 
 
 def cut_the_manifest(directory: Path) -> None:

@@ -30,7 +30,7 @@ async def test_each_stage_of_a_recommendation_is_timed_once(api: Api) -> None:
 async def test_candidates_are_counted_by_the_source_that_brought_them(api: Api) -> None:
     await api.recommend()
     found = {source: await api.metric(f'freshet_candidates_total{{source="{source}"}}') for source in SOURCES}
-    assert found == dict.fromkeys(SOURCES, 0) | {"popular": 9}  # the tenth is sold out
+    assert found == dict.fromkeys(SOURCES, 0) | {"popular": 9, "trending": 2}  # the tenth is sold out
 
 
 async def test_events_are_counted_by_type_and_verdict(api: Api) -> None:

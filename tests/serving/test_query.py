@@ -7,13 +7,13 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from feature_repo.ranking_features import RANKING_COLUMNS, ranking_matrix
+from feature_repo.ranking_features import RANKING_COLUMNS
 from feature_repo.schema import HOUR, MINUTE, EventType, Item
 from feature_repo.session_features import UNKNOWN_ITEM
 from feature_repo.session_window import WindowEvent
 from serving.bundle import Bundle
 from serving.query import Filters, Query, Question
-from serving.retrieval import retrieve
+from serving.recommender import Recommender
 from tests.tiny_bundle import BRANDS, CATEGORIES, NAMES, TRAINED_AT, tiny_bundle
 
 NOW = TRAINED_AT + HOUR
@@ -65,7 +65,9 @@ def test_the_page_is_newest_also_after_an_event_from_the_future() -> None:
 def test_a_clock_that_runs_ahead_makes_no_feature_nan() -> None:
     bundle = tiny_bundle()
     query = encode(seen("desk", last=NOW + 4 * MINUTE), context_items=["lamp"])
-    matrix = ranking_matrix(retrieve(bundle, query.shopper, 10), query.shopper, bundle.items, bundle.tower)
+    recommender = Recommender(bundle, candidates=10)
+    interest = recommender.encode(query)
+    matrix = recommender.features(recommender.retrieve(query, interest), query, interest)
     seconds = matrix[:, RANKING_COLUMNS.index("session_log_seconds")]
     assert seconds.tolist() == [0] * len(seconds)
 

@@ -89,6 +89,15 @@ async def test_each_item_names_the_sources_that_brought_it(api: Api) -> None:
     assert all(sources.values())
 
 
+async def test_each_item_tells_how_likely_it_is_taken_next_where_the_model_knows(api: Api) -> None:
+    await api.send(click("kettle"))
+    items = (await api.recommend(visitor_id="vera"))["items"]
+    assert [item["click_probability"] for item in items] == pytest.approx(
+        [np.interp(item["score"], [0, 200], [0, 0.5]) for item in items], rel=1e-5
+    )
+    assert {item["purchase_probability"] for item in items} == {None}
+
+
 async def test_the_age_of_features_is_told(api: Api) -> None:
     now = time.time_ns() // 1000
     await api.send(click("kettle", timestamp=now - 5_000_000))

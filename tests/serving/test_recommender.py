@@ -21,10 +21,11 @@ from feature_repo.session_window import WindowEvent
 from feature_repo.user_tower import UserTower
 from serving.bundle import Bundle, read_bundle, write_bundle
 from serving.query import Filters, Question, Slate
-from serving.ranking import rank
+from serving.ranking import Rankers, rank
 from serving.recommender import Recommender
-from tests.tiny_bundle import NAMES, TRAINED_AT, tiny_bundle
-from training.assemble import describe_shop, fit
+from serving.session_encoder import EncoderItems, SessionEncoder
+from tests.tiny_bundle import NAMES, TRAINED_AT, newest_item_network, tiny_bundle
+from training.assemble import Learned, assemble, describe_shop
 
 NOW = TRAINED_AT + HOUR
 SHOPPERS = 10
@@ -49,7 +50,7 @@ def tiny_slate(*history: str, bundle: Bundle | None = None, **question: Any) -> 
 
 @cache
 def shop() -> Bundle:
-    """Forty items, a log of 600 random events, random embeddings and a ranker that uses every feature."""
+    """Forty items, a log of 600 random events in visits, random embeddings, rankers that use every feature."""
     random = np.random.default_rng(11)
     events = to_table(
         LoggedEvent(
@@ -57,7 +58,9 @@ def shop() -> Bundle:
             event_type=random.choice([kind.value for kind in EventType]),
             user_id=f"s{random.integers(SHOPPERS)}",
             item_id=SHOP[min(random.geometric(0.08) - 1, len(SHOP) - 1)],
-            timestamp=TRAINED_AT - int(random.integers(1, 30 * DAY)),
+            timestamp=TRAINED_AT
+            - int(random.integers(1, 20)) * 36 * HOUR
+            - int(random.integers(20 * MINUTE)),
             arrival_time=TRAINED_AT,
         )
         for number in range(600)
@@ -77,29 +80,35 @@ def shop() -> Bundle:
     )
     described = describe_shop(events, catalog)
     vectors = random.normal(size=(len(SHOP), 16)).astype(np.float32)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     tower = UserTower(
-        embeddings=vectors / np.linalg.norm(vectors, axis=1, keepdims=True),
+        embeddings=vectors,
         item_weight=random.random(len(SHOP), dtype=np.float32),
         recency=-0.3 * np.arange(8, dtype=np.float32),
         event_type=random.normal(size=len(EventType)).astype(np.float32),
     )
-    fitted = fit(encode_log(events, described.item_ids), described, tower, TRAINED_AT)
+    encoder = SessionEncoder(
+        EncoderItems(
+            embeddings=vectors[::-1].copy(),
+            item_weight=random.random(len(SHOP), dtype=np.float32),
+            scale=np.array([5], np.float32),
+            history=np.array([6], np.int32),
+        ),
+        newest_item_network(vectors.shape[1]),
+    )
+    log = encode_log(events, described.item_ids)
+    learned = Learned(tower, encoder)
+    assembled = assemble(log, described, tiny_bundle().manifest, learned, as_of=TRAINED_AT)
+    rankers = Rankers(*(_random_ranker(random) for _ in Rankers._fields))
+    return replace(assembled, rankers=rankers)
+
+
+def _random_ranker(random: np.random.Generator) -> lightgbm.Booster:
     rows = random.normal(size=(2000, len(RANKING_COLUMNS)))
     labels = rows @ random.normal(size=len(RANKING_COLUMNS))
     rows[random.random(rows.shape) < 0.2] = np.nan
     parameters = {"verbose": -1, "num_threads": 1, "deterministic": True, "seed": 1}
-    return replace(
-        tiny_bundle(),
-        item_ids=described.item_ids,
-        catalog=described.catalog,
-        categories=described.categories,
-        shopper_keys=fitted.shopper_keys,
-        items=fitted.items,
-        tower=fitted.tower,
-        retrieval=fitted.retrieval,
-        users=fitted.users,
-        ranker=lightgbm.train(parameters, lightgbm.Dataset(rows, labels), num_boost_round=20),
-    )
+    return lightgbm.train(parameters, lightgbm.Dataset(rows, labels), num_boost_round=20)
 
 
 some_items = st.sampled_from([*SHOP, "unheard of"])
@@ -204,7 +213,7 @@ def test_scores_fall_and_what_was_filled_up_stands_last(asked: Question) -> None
 def test_the_slate_is_the_rankers_order_of_the_candidates(asked: Question) -> None:
     [slate] = answers(shop(), asked)
     assert slate.features.shape == (slate.candidates.items.size, len(RANKING_COLUMNS))
-    scores = rank(shop().ranker, slate.features)
+    scores = rank(shop().rankers, slate.features)
     best = np.lexsort((slate.candidates.items, -scores))[: asked.k]
     np.testing.assert_array_equal(slate.items[: best.size], slate.candidates.items[best])
     np.testing.assert_array_equal(slate.scores[: best.size], scores[best])
@@ -273,7 +282,7 @@ def test_a_category_holds_all_below_it_and_nothing_that_only_begins_alike() -> N
 
 
 def test_without_a_ranker_the_order_of_the_sources_stands() -> None:
-    bundle = replace(shop(), ranker=None)
+    bundle = replace(shop(), rankers=Rankers(None, None))
     asked = Question(
         events=[WindowEvent(NOW - MINUTE, "e1", "view", SHOP[1])], shopper_key=None, as_of=NOW, k=5
     )
@@ -304,4 +313,4 @@ def test_each_stage_is_measured_once_per_call_in_the_order_of_the_work() -> None
 
     query = Question(events=[], shopper_key=None, as_of=NOW).encode(shop())
     Recommender(shop(), CANDIDATES).recommend([query, query], stage)
-    assert names == ["retrieve", "filter", "features", "rank", "rerank"]
+    assert names == ["encode", "retrieve", "filter", "features", "rank", "rerank"]

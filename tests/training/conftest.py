@@ -10,13 +10,14 @@ import pytest
 from feature_repo.archive import Archive
 from feature_repo.catalog import upsert_items
 from feature_repo.settings import Settings
-from training.config import EmbeddingConfig, RankerConfig, TrainingConfig
+from training.config import EmbeddingConfig, EncoderConfig, RankerConfig, TrainingConfig
 from training.pipeline import train
 from training.simulation.simulate import ShopSize, simulate
 from training.training_run import Outcome
 
 FAST = TrainingConfig(
     embeddings=EmbeddingConfig(dimensions=16, epochs=2, refit_epochs=1, uniform_negatives=128),
+    encoder=EncoderConfig(dimensions=16, history=10, epochs=1, refit_epochs=1, uniform_negatives=128),
     ranker=RankerConfig(requests=600, negatives=30, trees=40, threads=1),
     test_requests=400,
 )

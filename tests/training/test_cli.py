@@ -147,9 +147,11 @@ def test_recommend_never_loads_torch(freshet: Freshet, windows: Path, tmp_path: 
     freshet.says("publish", "v2")
     out = tmp_path / "slates.parquet"
     script = (
-        "import sys; sys.modules['torch'] = None\n"  # an import of it would now fail
-        f"sys.argv = ['freshet', 'recommend', '--events', {str(windows)!r}, '--out', {str(out)!r}]\n"
-        "from training.cli import main; main()"
+        f"import sys; sys.argv = ['freshet', 'recommend', '--events', {str(windows)!r}, '--out', {str(out)!r}]\n"
+        "from training.cli import main\n"
+        "try: main()\n"
+        "finally:\n"
+        "    if 'torch' in sys.modules: sys.exit('torch was loaded')"
     )
     environment = os.environ | {"FRESHET_HOME": str(freshet.home)}
     done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, check=False)

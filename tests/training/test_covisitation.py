@@ -10,18 +10,18 @@ from hypothesis import strategies as st
 from feature_repo.encoded_log import EncodedLog
 from feature_repo.schema import DAY, MINUTE, EventType
 from tests.training.tiny_log import Happened, encoded
-from training.covisitation import MAX_STEPS, NEIGHBOURS, covisitation
+from training.covisitation import EVENT_WEIGHTS, MAX_STEPS, NEIGHBOURS, covisitation
 
 DAY_IN_MINUTES = DAY // MINUTE
 
 
 def scores_of(log: EncodedLog) -> dict[tuple[str, str], float]:
     """Score of each pair (item, neighbour)."""
-    neighbours, scores = covisitation(log)
+    found = covisitation(log)
     return {
         (log.item_ids[item], log.item_ids[neighbour]): float(score)
-        for item, row in enumerate(neighbours)
-        for neighbour, score in zip(row, scores[item], strict=True)
+        for item, row in enumerate(found.items)
+        for neighbour, score in zip(row, found.scores[item], strict=True)
         if neighbour >= 0
     }
 
@@ -49,6 +49,15 @@ def test_scores_are_those_computed_by_hand() -> None:
 def test_forward_counts_twice_as_much_as_backward() -> None:
     found = scores_of(encoded(visit("ann", "ab")))
     assert found["a", "b"] == 2 * found["b", "a"] == 1.0
+
+
+@pytest.mark.parametrize("kind", [EventType.VIEW, EventType.CLICK, *EVENT_WEIGHTS])
+def test_a_pair_counts_what_its_later_event_is_worth(kind: EventType) -> None:
+    worth = EVENT_WEIGHTS.get(kind, 1)
+    later = scores_of(encoded([Happened("ann", "a", 0), Happened("ann", "b", 1, kind)]))
+    assert later == pytest.approx({("a", "b"): worth, ("b", "a"): worth / 2})
+    earlier = scores_of(encoded([Happened("ann", "a", 0, kind), Happened("ann", "b", 1)]))
+    assert earlier == pytest.approx({("a", "b"): 1, ("b", "a"): 1 / 2})
 
 
 def test_a_day_between_two_items_still_makes_a_pair_and_more_does_not() -> None:
@@ -91,7 +100,8 @@ def test_a_log_twice_as_long_gives_the_same_scores(visits: list[str]) -> None:
 
 
 def test_rows_are_sorted_by_score_and_padded_with_minus_one() -> None:
-    neighbours, scores = covisitation(encoded(visit("ann", "abc"), items=["never met"]))
+    found = covisitation(encoded(visit("ann", "abc"), items=["never met"]))
+    neighbours, scores = found.items, found.scores
     assert neighbours.shape == scores.shape == (4, NEIGHBOURS)
     assert neighbours[0].tolist() == [1, 2] + [-1] * (NEIGHBOURS - 2)
     assert (np.diff(scores, axis=1) <= 0).all()
@@ -108,12 +118,12 @@ def test_only_the_best_neighbours_are_kept() -> None:
         log += [Happened(shopper, item, 2 * DAY_IN_MINUTES * (n > 1) * n + n) for n, item in enumerate(items)]
         log += [Happened(f"{shopper} again {n}", f"p{number:03}", 0) for n in range(number)]
     table = encoded(log)
-    neighbours, _ = covisitation(table)
+    neighbours = covisitation(table).items
     hub = int(np.flatnonzero(table.item_ids == "hub")[0])
     assert [table.item_ids[code] for code in neighbours[hub]] == [f"p{n:03}" for n in range(NEIGHBOURS)]
 
 
 def test_an_empty_log_has_no_neighbours() -> None:
-    neighbours, scores = covisitation(encoded([], items=["a", "b"]))
-    assert (neighbours == -1).all()
-    assert (scores == 0).all()
+    found = covisitation(encoded([], items=["a", "b"]))
+    assert (found.items == -1).all()
+    assert (found.scores == 0).all()

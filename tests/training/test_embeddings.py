@@ -11,30 +11,15 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from feature_repo.encoded_log import EncodedLog
 from feature_repo.errors import InputError
-from feature_repo.schema import EventType
 from feature_repo.user_tower import UserTower
+from tests.training.checker_board import NEVER, checker_board
 from tests.training.tiny_log import Happened, encoded
-from training import embeddings
+from training import sequence_training
 from training.config import EmbeddingConfig
-from training.embedding_model import TrainingState
-from training.embeddings import fit_embeddings, make_examples, refit_embeddings
+from training.embeddings import fit_embeddings, refit_embeddings
+from training.sequence_model import TrainingState
 
-CONFIG = EmbeddingConfig(dimensions=8, history=5, epochs=4, uniform_negatives=16, temperature=0.2)
-GROUP = 12
-"""Items of each group."""
-NEVER = "never met"
-
-
-def checker_board(seed: int = 1, shoppers: int = 60, length: int = 12) -> EncodedLog:
-    """Even shoppers buy even items, odd ones odd items; nobody meets the last."""
-    rng = np.random.default_rng(seed)
-    log = []
-    for shopper in range(shoppers):
-        for step in range(length):
-            item = 2 * rng.integers(GROUP) + shopper % 2
-            kind = EventType.PURCHASE if step % 3 == 2 else EventType.VIEW
-            log.append(Happened(f"s{shopper:02}", f"i{item:02}", 100 * step + shopper, kind))
-    return encoded(log, items=[NEVER])
+CONFIG = EmbeddingConfig(dimensions=8, history=5, epochs=4, patience=4, uniform_negatives=16, temperature=0.2)
 
 
 def same(one: UserTower, other: UserTower) -> bool:
@@ -107,13 +92,13 @@ def test_a_training_that_was_interrupted_ends_like_one_that_was_not(
             fit_embeddings(log, CONFIG, tmp_path)
 
     trained: list[int] = []
-    train_epoch = embeddings._train_epoch
+    train_epoch = sequence_training._train_epoch
 
     def noted(state: TrainingState, *arguments: Any) -> float:
         trained.append(state.epoch)
         return train_epoch(state, *arguments)
 
-    monkeypatch.setattr(embeddings, "_train_epoch", noted)
+    monkeypatch.setattr(sequence_training, "_train_epoch", noted)
     assert same(tower, fit_embeddings(log, CONFIG, tmp_path).tower)
     assert trained[0] == finished_epochs
     assert not list(tmp_path.glob("*.pt"))
@@ -158,7 +143,7 @@ def test_training_stops_when_the_held_out_part_gets_no_better(
     log: EncodedLog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     recalls = iter([0.1, 0.5, 0.4, 0.3, 0.9, 0.9])
-    monkeypatch.setattr(embeddings, "_recall", lambda *_: next(recalls))
+    monkeypatch.setattr(sequence_training, "_recall", lambda *_: next(recalls))
     fitted = fit_embeddings(log, replace(CONFIG, epochs=6, patience=2), tmp_path)
     assert (fitted.epochs, fitted.recall) == (2, 0.5)
     assert next(recalls) == 0.9  # four epochs were trained
@@ -174,7 +159,7 @@ def test_the_embeddings_of_the_best_epoch_are_kept(
         vectors.append(model.state_dict()["vectors"].clone())
         return next(recalls)
 
-    monkeypatch.setattr(embeddings, "_recall", recall)
+    monkeypatch.setattr(sequence_training, "_recall", recall)
     fitted = fit_embeddings(log, CONFIG, tmp_path)
     best = fitted.tower.embeddings * fitted.tower.item_weight[:, None]
     met = log.item_ids != NEVER
@@ -189,15 +174,6 @@ def test_scalars_are_written_for_tensorboard(log: EncodedLog, tmp_path: Path) ->
     assert losses[-1] < losses[0]
     assert max(recalls) == pytest.approx(fitted.recall)
     assert recalls[fitted.epochs - 1] == pytest.approx(fitted.recall)
-
-
-def test_an_example_is_an_item_with_what_came_before_it_the_latest_first() -> None:
-    log = encoded([*(Happened("ann", item, n) for n, item in enumerate("abbc")), Happened("bob", "a", 9)])
-    examples, times = make_examples(log.interactions(), history=2)
-    none = len(log.item_ids)
-    assert examples.target.tolist() == [1, 2]  # the reload of b and the first items are no choices
-    assert examples.items.tolist() == [[0, none], [1, 1]]
-    assert times.tolist() == log.time[[1, 3]].tolist()
 
 
 def test_a_shop_of_fewer_items_than_the_cutoff_can_be_trained(tmp_path: Path) -> None:

@@ -16,12 +16,14 @@ from feature_repo.schema import DAY, EVENT_SCHEMA
 from feature_repo.settings import Settings
 from serving.bundle import Bundle, current_version, read_bundle, read_live_bundle
 from serving.query import Slate
+from serving.ranking import Rankers
 from serving.recommender import Recommender
 from tests.training.conftest import FAST, TrainedShop
 from tests.training.tiny_log import Happened, encoded, table
 from training import pipeline
 from training.dataset import read_shop, split_by_time
-from training.evaluation import Interval, Scores, evaluate
+from training.evaluation.methods import evaluate
+from training.evaluation.metrics import Interval, Scores
 from training.manifest import new_manifest
 from training.pipeline import MIN_INTERACTIONS, train
 from training.publish import GATE, evaluation_dir, list_models, rollback
@@ -60,7 +62,7 @@ def test_a_training_publishes_a_model_with_its_scores_and_verdict(trained: Train
     record = bundle.manifest.metrics[GATE]
     assert isinstance(record, dict)
     assert Interval(**record["challenger"]) == outcome.verdict.challenger
-    assert bundle.ranker is not None
+    assert None not in bundle.rankers
 
 
 @pytest.mark.slow
@@ -182,7 +184,7 @@ def test_a_small_archive_trains_without_a_ranker(tmp_path: Path) -> None:
     Archive(settings.archive_dir).append(table(log_of(shoppers=20, steps=10)))
     assert train(settings, FAST).version == current_version(settings.models_dir)
     bundle, slates = answers(settings)
-    assert bundle.ranker is None
+    assert bundle.rankers == Rankers(None, None)
     assert all(slate.items.size == 20 for slate in slates)
 
 

@@ -10,7 +10,7 @@ import pytest
 from feature_repo.errors import BundleError, GateRefusedError, InputError
 from serving.bundle import current_version, write_bundle
 from tests.tiny_bundle import TRAINED_AT, tiny_bundle
-from training.evaluation import Interval
+from training.evaluation.metrics import Interval
 from training.publish import (
     EVALUATION,
     GATE,
@@ -47,7 +47,7 @@ def make(models: Path, version: str, verdict: Verdict = FIRST) -> str:
 
 def damage(models: Path, version: str) -> None:
     """Change a byte of a model."""
-    path = models / version / "ItemColumns.price.npy"
+    path = models / version / "items.price.npy"
     content = bytearray(path.read_bytes())
     content[-1] ^= 1
     path.write_bytes(content)
@@ -173,7 +173,7 @@ def test_there_is_no_way_round_the_gate_by_rollback(tmp_path: Path) -> None:
 def test_rollback_refuses_a_damaged_model(tmp_path: Path) -> None:
     live_after(tmp_path, "v1", "v2")
     damage(tmp_path, "v1")
-    with pytest.raises(BundleError, match=r"bundle v1: ItemColumns\.price\.npy is missing or differs"):
+    with pytest.raises(BundleError, match=r"bundle v1: items\.price\.npy is missing or differs"):
         rollback(tmp_path, None)
     assert current_version(tmp_path) == "v2"
 

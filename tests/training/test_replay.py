@@ -1,5 +1,7 @@
 """Replay asks what shoppers would have asked: with what came before, and nothing else."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -36,14 +38,16 @@ def requests(happened: list[Happened], window_size: int = 64, ttl: int = TTL) ->
 
 
 def described(found: Replay) -> list[tuple[str, str]]:
-    """Items of each window, and the target."""
+    """Items of each window, and what was wanted."""
     names = found.log.item_ids
     return [
         (
             "".join("-" if code < 0 else names[code] for code in found.log.item[start:stop]),
-            str(names[target]),
+            "".join(names[code] for code in found.wanted[first:last]),
         )
-        for start, stop, target in zip(found.start, found.stop, found.target, strict=True)
+        for start, stop, first, last in zip(
+            found.start, found.stop, found.offsets[:-1], found.offsets[1:], strict=True
+        )
     ]
 
 
@@ -222,9 +226,72 @@ def test_queries_of_a_replay_are_those_of_the_same_events_asked_online() -> None
             assert replayed.dtype == online.dtype
         np.testing.assert_array_equal(query.shopper.user.statistics, asked.shopper.user.statistics)
         np.testing.assert_array_equal(query.shopper.user.embedding, asked.shopper.user.embedding)
+        np.testing.assert_array_equal(query.shopper.user.history.items, asked.shopper.user.history.items)
 
 
-def test_targets_are_in_the_indexes_of_the_bundle() -> None:
+def test_what_is_wanted_is_in_the_indexes_of_the_bundle() -> None:
     found = requests([Happened("ann", "lamp", 0), Happened("ann", "unknown", 1), Happened("ann", "mug", 2)])
-    expected = [NAMES.index("lamp"), UNKNOWN_ITEM, NAMES.index("mug")]
-    assert found.targets(tiny_bundle()).tolist() == expected
+    expected = [[NAMES.index("lamp")], [UNKNOWN_ITEM], [NAMES.index("mug")]]
+    assert [wanted.tolist() for wanted in found.wanted_in(tiny_bundle())] == expected
+    assert found.take(np.zeros(0, np.int64)).wanted_in(tiny_bundle()) == []
+
+
+def baskets() -> Replay:
+    """Four requests of ann, who then wants two items, none, one and three."""
+    found = requests(path("abcd"))
+    offsets = np.array([0, 2, 2, 3, 6])
+    worth = np.array([1, 2, 3, 1, 2, 3], np.int32)
+    return replace(found, wanted=np.array([0, 1, 2, 3, 0, 1], np.int32), offsets=offsets, worth=worth)
+
+
+def test_a_request_may_want_several_items() -> None:
+    assert described(baskets()) == [("", "ab"), ("a", ""), ("ab", "c"), ("abc", "dab")]
+    log = [Happened("ann", item, minute) for minute, item in enumerate(["lamp", "unknown", "mug"])]
+    found = replace(requests(log), wanted=np.array([0, 2, 1, 0], np.int32), offsets=np.array([0, 2, 3, 4]))
+    lamp, mug = NAMES.index("lamp"), NAMES.index("mug")
+    wanted = [items.tolist() for items in found.wanted_in(tiny_bundle())]
+    assert wanted == [[lamp, UNKNOWN_ITEM], [mug], [lamp]]
+
+
+@given(st.lists(st.integers(0, 3), max_size=6))
+def test_requests_that_are_taken_want_what_they_wanted(rows: list[int]) -> None:
+    all_four = described(baskets())
+    all_worth = [worth.tolist() for worth in baskets().worth_of_wanted()]
+    taken = baskets().take(np.array(rows, np.int64))
+    assert described(taken) == [all_four[row] for row in rows]
+    assert [worth.tolist() for worth in taken.worth_of_wanted()] == [all_worth[row] for row in rows]
+    assert taken.offsets.dtype == np.int64
+
+
+def test_requests_want_only_what_is_worth_it_and_those_that_then_want_nothing_are_left_out() -> None:
+    found = baskets().wanting(np.array([True, False, False, True]))
+    assert described(found) == [("", "a"), ("abc", "da")]
+    assert found.as_of.tolist() == baskets().as_of[[0, 3]].tolist()
+    assert [worth.tolist() for worth in found.worth_of_wanted()] == [[1], [1, 2]]
+
+
+def test_what_is_bought_is_worth_more_than_what_is_carted_and_that_more_than_a_look() -> None:
+    kinds = [EventType.VIEW, EventType.PURCHASE, EventType.ADD_TO_CART, EventType.CLICK, EventType.FAVORITE]
+    found = requests(
+        [Happened("ann", item, n, kind) for n, (item, kind) in enumerate(zip("abcda", kinds, strict=True))]
+    )
+    assert np.concatenate(found.worth_of_wanted()).tolist() == [1, 3, 2, 1, 2]
+    unknown = replace(found, worth=None)
+    assert np.concatenate(unknown.worth_of_wanted()).tolist() == [1] * 5
+
+
+def test_what_may_not_be_shown_is_the_newest_item_unless_a_request_says_otherwise() -> None:
+    found = requests(path("abcd"))
+    assert [found.excluded_items(row).tolist() for row in range(4)] == [[], [0], [1], [2]]
+    spans = np.array([[0, 0], [0, 1], [0, 2], [1, 3]])
+    said = replace(found, excluded=spans)
+    assert [said.excluded_items(row).tolist() for row in range(4)] == [[], [0], [0, 1], [1, 2]]
+    assert said.take(np.array([3])).excluded_items(0).tolist() == [1, 2]
+
+
+def test_a_query_excludes_in_the_indexes_of_the_bundle() -> None:
+    log = [Happened("ann", item, minute) for minute, item in enumerate(["lamp", "unknown", "mug", "desk"])]
+    found = replace(requests(log), excluded=np.array([[0, 0], [0, 1], [0, 2], [0, 3]]))
+    [queries] = found.queries(tiny_bundle(), k=3)
+    lamp, mug = NAMES.index("lamp"), NAMES.index("mug")
+    assert [query.excluded.tolist() for query in queries] == [[], [lamp], [lamp], [lamp, mug]]

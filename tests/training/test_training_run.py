@@ -13,11 +13,19 @@ from serving.bundle import current_version, read_manifest
 from tests.conftest import wait_until
 from tests.training.conftest import FAST, TrainedShop
 from training.config import TrainingConfig
-from training.pipeline import begin, go_live, judge, learn_embeddings, learn_ranker, make_bundle
+from training.pipeline import (
+    begin,
+    go_live,
+    judge,
+    learn_embeddings,
+    learn_encoder,
+    learn_ranker,
+    make_bundle,
+)
 from training.publish import evaluation_dir
 from training.training_run import WORK, TrainingRun
 
-STEPS = ("learn_embeddings", "learn_ranker", "judge", "make_bundle", "go_live")
+STEPS = ("learn_embeddings", "learn_encoder", "learn_ranker", "judge", "make_bundle", "go_live")
 STEP = """
 import sys; from pathlib import Path
 from feature_repo.settings import Settings
@@ -31,6 +39,11 @@ def started(step: str, run: TrainingRun) -> "subprocess.Popen[bytes]":
     return subprocess.Popen([sys.executable, "-c", STEP, step, str(run.settings.home), run.name])
 
 
+def scalars_of(run: TrainingRun) -> list[Path]:
+    """Files of scalars: every training of a model begins one."""
+    return list(run.folder.glob("*/events.out.tfevents.*"))
+
+
 def arrays_of(model: Path) -> dict[str, str]:
     """Checksums of what a model is made of."""
     return dict(read_manifest(model).checksums)
@@ -42,15 +55,12 @@ def test_steps_in_processes_killed_and_done_again_make_the_undisturbed_model(
 ) -> None:
     settings = trained.copied_to(tmp_path / "home")
     run = begin(settings, FAST)
-    signs_of_work = {
-        "learn_embeddings": lambda: list(run.folder.glob("*/events.out.tfevents.*")),
-        "learn_ranker": lambda: len(list(run.folder.glob("*/events.out.tfevents.*"))) > 1,
-        "make_bundle": lambda: (evaluation_dir(settings.models_dir, run.plan.version)).exists(),
-    }
+    twin = evaluation_dir(settings.models_dir, run.plan.version)
     for step in STEPS:
-        if step in signs_of_work:
+        if step.startswith("learn") or step == "make_bundle":
+            before = len(scalars_of(run))
             with started(step, run) as process:
-                wait_until(signs_of_work[step], seconds=60)
+                wait_until(lambda: len(scalars_of(run)) > before or twin.exists(), seconds=60)  # noqa: B023
                 process.send_signal(signal.SIGKILL)
         with started(step, run) as process:
             assert process.wait() == 0
@@ -69,7 +79,7 @@ def test_steps_in_processes_killed_and_done_again_make_the_undisturbed_model(
 def test_a_finished_step_done_again_changes_nothing(trained: TrainedShop, tmp_path: Path) -> None:
     settings = trained.copied_to(tmp_path / "home")
     run = begin(settings, FAST)
-    for step in (learn_embeddings, learn_ranker, judge, make_bundle, make_bundle):
+    for step in (learn_embeddings, learn_encoder, learn_ranker, judge, make_bundle, make_bundle):
         step(run)
     published = go_live(run)
     history = (settings.models_dir / "HISTORY.jsonl").read_bytes()
@@ -93,11 +103,22 @@ def test_events_that_arrive_during_a_training_wait_for_the_next(trained: Trained
 def test_a_step_before_its_turn_says_which_one_is_missing(trained: TrainedShop, tmp_path: Path) -> None:
     settings = trained.copied_to(tmp_path / "home")
     run = begin(settings, TrainingConfig())
-    with pytest.raises(InputError, match="no embeddings yet"):
-        learn_ranker(run)
+    for too_early in (learn_encoder, learn_ranker):
+        with pytest.raises(InputError, match="no embeddings yet"):
+            too_early(run)
     with pytest.raises(InputError, match="has not been evaluated yet"):
         go_live(run)
     assert (run.folder / WORK).exists()
+
+
+@pytest.mark.slow
+def test_a_ranker_without_a_session_encoder_says_that_it_is_missing(
+    trained: TrainedShop, tmp_path: Path
+) -> None:
+    run = begin(trained.copied_to(tmp_path / "home"), FAST)
+    learn_embeddings(run)
+    with pytest.raises(InputError, match="no session encoder yet"):
+        learn_ranker(run)
 
 
 def test_a_run_that_never_began_is_named(tmp_path: Path) -> None:

@@ -1,0 +1,127 @@
+"""What the sources of candidates search: arrays that a bundle keeps and a server maps."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from feature_repo.arrays import Float32, Int32, Int64
+from feature_repo.user_history import UserHistory
+
+
+@dataclass(frozen=True)
+class Neighbours:
+    """The K best neighbours of each item: items int32[n, K], -1 pads; scores float32[n, K], best first."""
+
+    items: Int32
+    scores: Float32
+
+
+@dataclass(frozen=True)
+class PopularityLists:
+    """Items by their popularity, and by how much more they are met than they used to be; best first.
+
+    items int32[n] with scores float32[n]; trending int32[m] with trending_scores float32[m].
+    """
+
+    items: Int32
+    scores: Float32
+    trending: Int32
+    trending_scores: Float32
+
+
+@dataclass(frozen=True)
+class GroupedLists:
+    """A list of items for each of G groups: that of group g lies at [offsets[g], offsets[g + 1]), best first.
+
+    items int32[m]; scores float32[m]; offsets int32[G + 1].
+    """
+
+    items: Int32
+    scores: Float32
+    offsets: Int32
+
+    def of(self, group: int) -> tuple[Int32, Float32]:
+        """Items and scores of one group."""
+        span = slice(self.offsets[group], self.offsets[group + 1])
+        return self.items[span], self.scores[span]
+
+
+@dataclass(frozen=True)
+class SessionIndex:
+    """Sessions of the log, the newest first, and the sessions of each item.
+
+    Items of session s, oldest first: session_items int32[m] at [session_offsets[s], session_offsets[s + 1]), each
+    with session_steps int32[m], which counts the session's moments; its newest item: session_time int64[S],
+    microseconds. Sessions of item i, newest first: item_sessions int32[p] at
+    [item_offsets[i], item_offsets[i + 1]). rarity float32[items]: log of the inverse share of sessions with it.
+    """
+
+    session_offsets: Int64
+    session_items: Int32
+    session_steps: Int32
+    session_time: Int64
+    item_offsets: Int64
+    item_sessions: Int32
+    rarity: Float32
+
+    def sessions_of(self, item: int) -> Int32:
+        """The sessions of an item, the newest first."""
+        return self.item_sessions[self.item_offsets[item] : self.item_offsets[item + 1]]
+
+
+@dataclass(frozen=True)
+class Segments:
+    """Shoppers by taste: G clusters of the user embeddings.
+
+    centroids float32[G, d]; users int32[n]: the shoppers of segment g at [offsets[g], offsets[g + 1]);
+    offsets int32[G + 1].
+    """
+
+    centroids: Float32
+    users: Int32
+    offsets: Int32
+
+    def nearest(self, embedding: Float32) -> int:
+        """The segment of a user embedding."""
+        return int(np.argmax(self.centroids @ embedding))
+
+    def members(self, embedding: Float32, segments: int) -> Int32:
+        """int32: the shoppers of the ``segments`` nearest to a user embedding."""
+        near = np.argsort(-(self.centroids @ embedding), kind="stable")[:segments]
+        return np.concatenate([self.users[self.offsets[g] : self.offsets[g + 1]] for g in near])
+
+
+@dataclass(frozen=True)
+class UserHistories:
+    """The history of every shopper known at training, as UserHistory describes it for one.
+
+    That of shopper u lies at [offsets[u], offsets[u + 1]) of items int32[m], visits and purchases float32[m], first
+    and last int64[m]; offsets int64[users + 1]; total_visits int32[users].
+    """
+
+    offsets: Int64
+    items: Int32
+    visits: Float32
+    purchases: Float32
+    first: Int64
+    last: Int64
+    total_visits: Int32
+
+    def of(self, user: int) -> UserHistory:
+        """The history of one shopper."""
+        span = slice(self.offsets[user], self.offsets[user + 1])
+        return UserHistory(
+            self.items[span],
+            self.visits[span],
+            self.purchases[span],
+            self.first[span],
+            self.last[span],
+            int(self.total_visits[user]),
+        )
+
+    def of_users(self, users: Int32) -> tuple[Int32, Float32, Int64]:
+        """Items of several shoppers one after the other, the share of visits with each, and items per shopper."""
+        start = self.offsets[users]
+        lengths = self.offsets[users + 1] - start
+        row = np.repeat(start - (np.cumsum(lengths) - lengths), lengths) + np.arange(lengths.sum())
+        return self.items[row], self.visits[row] / np.repeat(self.total_visits[users], lengths), lengths

@@ -1,0 +1,1 @@
+"""Sources of candidates: each looks for items in its own way."""

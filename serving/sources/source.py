@@ -1,0 +1,92 @@
+"""What all sources are: functions from a shopper to items and scores, the best first, within a reach."""
+
+from collections.abc import Callable
+from typing import Final, NamedTuple
+
+import numpy as np
+
+from feature_repo.arrays import Bool, Float32, Int32, Int64
+from feature_repo.ranking_features import Interest, ShopperState
+from feature_repo.session_features import Window, moments_back
+from serving.bundle import Bundle
+
+RECENT_ITEMS: Final = 10
+"""Newest distinct items of the window that sources start from."""
+RECENCY_DECAY: Final = 0.8
+"""Weight of each step back in the window, against the step after it."""
+
+
+class Retrieved(NamedTuple):
+    """items int32[n] and scores float32[n], best first."""
+
+    items: Int32
+    scores: Float32
+
+
+NOTHING: Final = Retrieved(np.zeros(0, np.int32), np.zeros(0, np.float32))
+
+
+class Reach(NamedTuple):
+    """How many items a source may bring, and which: ``allowed`` bool[items], None for all."""
+
+    quota: int
+    allowed: Bool | None = None
+
+    def cut(self, items: Int32, scores: Float32) -> Retrieved:
+        """The first of the items, which come best first, within this reach."""
+        if self.allowed is not None:
+            keep = self.allowed[items]
+            items, scores = items[keep], scores[keep]
+        return Retrieved(items[: self.quota], scores[: self.quota])
+
+    def best(self, items: Int32, scores: Float32) -> Retrieved:
+        """The items of the highest scores within this reach; equal scores in order of the item's index."""
+        if self.allowed is not None:
+            keep = self.allowed[items]
+            items, scores = items[keep], scores[keep]
+        if items.size > self.quota:
+            worst = np.partition(scores, -self.quota)[-self.quota]
+            keep = scores >= worst  # with all that tie for the last place
+            items, scores = items[keep], scores[keep]
+        order = np.lexsort((items, -scores))[: self.quota]
+        return Retrieved(items[order], scores[order])
+
+    def best_of_all(self, scores: Float32) -> Retrieved:
+        """``best`` of the whole catalogue, whose items have ``scores`` float32[items]."""
+        if self.allowed is not None:
+            scores = np.where(self.allowed, scores, np.float32(-np.inf))
+        quota = min(self.quota, scores.size)
+        worst = np.partition(scores, -quota)[-quota]
+        near = np.flatnonzero(scores >= worst).astype(np.int32)
+        return self.best(near, scores[near])
+
+
+Source = Callable[[Bundle, ShopperState, Interest, Reach], Retrieved]
+
+
+class Recent(NamedTuple):
+    """Distinct items of a window, the newest first: items int32[n]; steps int64[n]: newer moments than each one's.
+
+    Items of one moment, such as a basket, are equally recent.
+    """
+
+    items: Int32
+    steps: Int64
+
+    def weights(self) -> Float32:
+        """float32[n]: how much each counts, falling with its steps."""
+        return (RECENCY_DECAY**self.steps).astype(np.float32)
+
+
+def recent_items(active: Window, size: int) -> Recent:
+    """The ``size`` newest distinct items of a window of interactions."""
+    newest_first = active.items[::-1]
+    _, first = np.unique(newest_first, return_index=True)
+    place = np.sort(first)[:size]
+    return Recent(newest_first[place], moments_back(active)[::-1][place])
+
+
+def summed(items: Int32, weights: Float32) -> tuple[Int32, Float32]:
+    """The distinct items in order of their index, and the sum of each one's weights."""
+    found, slot = np.unique(items, return_inverse=True)
+    return found.astype(np.int32), np.bincount(slot, weights, minlength=found.size).astype(np.float32)

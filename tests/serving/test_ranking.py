@@ -1,0 +1,73 @@
+"""Which model ranks for whom, and what it makes of rows."""
+
+import lightgbm
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from feature_repo.arrays import Float32
+from feature_repo.ranking_features import RANKING_COLUMNS
+from serving.ranking import FUSED_SCORE, SESSION_INTERACTIONS, Rankers, in_session, rank
+
+
+def ranker_of(column: str, sign: int) -> lightgbm.Booster:
+    """A score that rises with a column, or falls with it."""
+    at = RANKING_COLUMNS.index(column)
+    rows = np.zeros((200, len(RANKING_COLUMNS)), np.float32)
+    rows[:, at] = np.arange(200) % 10
+    parameters = {
+        "objective": "regression",
+        "learning_rate": 1.0,
+        "min_data_in_leaf": 1,
+        "num_threads": 1,
+        "verbose": -1,
+    }
+    return lightgbm.train(parameters, lightgbm.Dataset(rows, sign * rows[:, at]), num_boost_round=1)
+
+
+SESSION, ARRIVAL = ranker_of("popular_score", 1), ranker_of("popular_score", -1)
+
+
+def rows(*interactions: int) -> Float32:
+    """A row for each, of a shopper with so many interactions in the session; popularity rises, fusion falls."""
+    matrix = np.zeros((len(interactions), len(RANKING_COLUMNS)), np.float32)
+    matrix[:, SESSION_INTERACTIONS] = interactions
+    matrix[:, RANKING_COLUMNS.index("popular_score")] = np.arange(len(interactions))
+    matrix[:, FUSED_SCORE] = -np.arange(len(interactions)) / 100
+    return matrix
+
+
+def test_a_session_is_ranked_by_one_model_and_an_arrival_by_another() -> None:
+    scores = rank(Rankers(SESSION, ARRIVAL), rows(1, 1, 1, 0, 0, 0))
+    assert scores.tolist() == pytest.approx([0, 1, 2, -3, -4, -5])
+    assert scores.dtype == np.float32
+    assert in_session(rows(0, 1, 7)).tolist() == [False, True, True]
+
+
+@pytest.mark.parametrize(
+    ("rankers", "expected"),
+    [
+        (Rankers(SESSION, None), [0, -0.01, 2, -0.03]),
+        (Rankers(None, ARRIVAL), [0, -1, -0.02, -3]),
+        (Rankers(None, None), [0, -0.01, -0.02, -0.03]),
+    ],
+)
+def test_for_whom_no_model_could_be_trained_the_order_of_the_fusion_stands(
+    rankers: Rankers, expected: list[float]
+) -> None:
+    assert rank(rankers, rows(2, 0, 2, 0)).tolist() == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("rankers", [Rankers(SESSION, ARRIVAL), Rankers(None, None)])
+def test_no_rows_have_no_scores(rankers: Rankers) -> None:
+    assert rank(rankers, rows()).shape == (0,)
+
+
+@settings(deadline=None)
+@given(st.lists(st.integers(0, 2), min_size=1, max_size=8))
+def test_a_rows_score_depends_on_that_row_alone(interactions: list[int]) -> None:
+    matrix = rows(*interactions)
+    together = rank(Rankers(SESSION, ARRIVAL), matrix)
+    alone = [rank(Rankers(SESSION, ARRIVAL), row[None])[0] for row in matrix]
+    assert together.tolist() == alone

@@ -1,0 +1,58 @@
+"""Shoppers of the tiny shop, and what a source brings to them."""
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from feature_repo.ranking_features import Candidates, ShopperState
+from feature_repo.schema import HOUR, MINUTE
+from feature_repo.session_features import encode_window
+from feature_repo.session_window import WindowEvent
+from serving.bundle import Bundle
+from serving.retrieval import RETRIEVERS, retrieve
+from serving.sources.source import Reach, Retrieved
+from tests.tiny_bundle import NAMES, TRAINED_AT, tiny_bundle, tiny_encoder
+
+NOW = TRAINED_AT + HOUR
+TINY = replace(tiny_bundle(), encoder=tiny_encoder())
+"""The tiny shop with all that its sources need."""
+
+
+def shopper(*seen: str | tuple[str, ...], key: str | None = None, bundle: Bundle = TINY) -> ShopperState:
+    """Who viewed the items, a minute apart, those of a tuple at once; a stranger unless a ``key`` is given."""
+    moments = [(names,) if isinstance(names, str) else names for names in seen]
+    events = [
+        WindowEvent(NOW - (len(moments) - number) * MINUTE, f"e{number}-{place}", "view", name)
+        for number, names in enumerate(moments)
+        for place, name in enumerate(names)
+    ]
+    window = encode_window(events, bundle.item_index)
+    return ShopperState(window, bundle.user_row(key, window), NOW)
+
+
+def bring(source: str, state: ShopperState, reach: Reach, bundle: Bundle = TINY) -> Retrieved:
+    """What a source brings to a shopper."""
+    return RETRIEVERS[source](bundle, state, bundle.interest(state), reach)
+
+
+def found(
+    source: str,
+    *seen: str | tuple[str, ...],
+    quota: int = 100,
+    key: str | None = None,
+    bundle: Bundle = TINY,
+) -> dict[str, Any]:
+    """Names and scores that a source brings to who viewed the items, in its order."""
+    items, scores = bring(source, shopper(*seen, key=key, bundle=bundle), Reach(quota), bundle)
+    assert (items.dtype, scores.dtype) == (np.dtype(np.int32), np.dtype(np.float32))
+    return {
+        NAMES[item]: pytest.approx(score, rel=1e-5)
+        for item, score in zip(items, scores.tolist(), strict=True)
+    }
+
+
+def candidates(state: ShopperState, size: int, allowed: Any = None, bundle: Bundle = TINY) -> Candidates:
+    """What all sources bring to a shopper."""
+    return retrieve(bundle, state, bundle.interest(state), size, allowed)

@@ -1,0 +1,129 @@
+"""Calibration: how often was an item of a score what the shopper took next, or bought within a day?
+
+Isotonic regression (Zadrozny & Elkan, KDD 2002) of both outcomes on the ranking score, over the slates of a replay
+that the ranker was not trained on.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+from matplotlib.figure import Figure
+from sklearn.isotonic import IsotonicRegression
+from tqdm import tqdm
+
+from feature_repo.arrays import Bool, Float32, Float64, Int32
+from feature_repo.schema import DAY, EventType
+from feature_repo.session_features import UNKNOWN_ITEM
+from serving.bundle import Bundle
+from serving.calibration import Calibration
+from serving.recommender import Recommender
+from training.replay import Replay
+
+PURCHASE_WITHIN: Final = DAY
+MIN_OUTCOMES: Final = 30
+"""With fewer clicks or purchases a curve would be noise."""
+BINS: Final = 10
+SHOWN: Final = 20
+"""Items of a slate whose outcomes are looked at."""
+
+
+@dataclass(frozen=True)
+class ShownItems:
+    """Items of replayed slates: scores float32[n]; taken bool[n]: next; bought bool[n]: within a day."""
+
+    scores: Float32
+    taken: Bool
+    bought: Bool
+
+
+@dataclass(frozen=True)
+class Reliability:
+    """Mean forecast and observed share in bins of equally many items, and the mean distance of the two (ECE)."""
+
+    forecast: list[float]
+    observed: list[float]
+    error: float
+
+
+def shown_items(recommender: Recommender, requests: Replay) -> ShownItems:
+    """What the slates of a replay would have shown, and what became of it."""
+    scores, taken, bought = [], [], []
+    wanted, purchases = (
+        iter(requests.wanted_in(recommender.bundle)),
+        iter(_purchases(requests, recommender.bundle)),
+    )
+    with tqdm(total=len(requests), desc="calibration", unit="request", leave=False) as progress:
+        for queries in requests.queries(recommender.bundle, SHOWN):
+            for slate in recommender.recommend(queries):
+                ranked = slate.items.size - slate.filled
+                scores.append(slate.scores[:ranked])
+                taken.append(np.isin(slate.items[:ranked], next(wanted)))
+                bought.append(np.isin(slate.items[:ranked], next(purchases)))
+            progress.update(len(queries))
+    return ShownItems(np.concatenate(scores), np.concatenate(taken), np.concatenate(bought))
+
+
+def calibrate(shown: ShownItems) -> Calibration:
+    """The curves of both outcomes; empty where an outcome is too rare."""
+    return Calibration(
+        *_curve(shown.scores, shown.taken),
+        *_curve(shown.scores, shown.bought),
+    )
+
+
+def reliability(shown: ShownItems) -> dict[str, Reliability]:
+    """Of each outcome, how curves fitted on the first half of the items hold on the second."""
+    half = len(shown.scores) // 2
+    outcomes = {"click": shown.taken, "purchase": shown.bought}
+    found = {}
+    for name, outcome in outcomes.items():
+        scores, probabilities = _curve(shown.scores[:half], outcome[:half])
+        if scores.size:
+            found[name] = _binned(np.interp(shown.scores[half:], scores, probabilities), outcome[half:])
+    return found
+
+
+def plot_reliability(found: dict[str, Reliability], path: Path) -> None:
+    """A PNG of forecast against observed, one line per outcome; the diagonal is the ideal."""
+    figure = Figure(figsize=(5, 5))
+    axes = figure.subplots()
+    most = max([max(*r.forecast, *r.observed) for r in found.values()], default=1.0)
+    axes.plot([0, most], [0, most], color="grey", linestyle=":")
+    for name, r in found.items():
+        axes.plot(r.forecast, r.observed, marker="o", label=f"{name}, mean error {r.error:.4f}")
+    axes.set(xlabel="forecast probability", ylabel="observed share", title="Calibration on unseen requests")
+    if found:
+        axes.legend()
+    with path.with_suffix(".tmp").open("wb") as file:
+        figure.savefig(file, format="png")
+    path.with_suffix(".tmp").replace(path)
+
+
+def _purchases(requests: Replay, bundle: Bundle) -> Iterator[Int32]:
+    """What the shopper of each request bought within a day, in the indexes of ``bundle``."""
+    log, codes = requests.log, requests.codes(bundle)
+    end = np.searchsorted(log.shopper, requests.shopper, side="right")
+    for start, stop, as_of in zip(requests.stop, end, requests.as_of, strict=True):
+        soon = slice(start, start + np.searchsorted(log.time[start:stop], as_of + PURCHASE_WITHIN))
+        bought = log.item[soon][log.type[soon] == EventType.PURCHASE.code]
+        yield codes[bought[bought != UNKNOWN_ITEM]]
+
+
+def _curve(scores: Float32, outcome: Bool) -> tuple[Float32, Float32]:
+    if np.count_nonzero(outcome) < MIN_OUTCOMES:
+        return np.zeros(0, np.float32), np.zeros(0, np.float32)
+    model = IsotonicRegression(y_min=0, y_max=1, out_of_bounds="clip").fit(scores, outcome)
+    return model.X_thresholds_.astype(np.float32), model.y_thresholds_.astype(np.float32)
+
+
+def _binned(forecast: Float64, outcome: Bool) -> Reliability:
+    order = np.argsort(forecast, kind="stable")
+    bins = np.array_split(order, BINS)
+    means = np.array([forecast[rows].mean() for rows in bins])
+    shares = np.array([outcome[rows].mean() for rows in bins])
+    sizes = np.array([rows.size for rows in bins])
+    error = float(np.average(np.abs(means - shares), weights=sizes))
+    return Reliability(means.tolist(), shares.tolist(), error)
