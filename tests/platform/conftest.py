@@ -15,6 +15,7 @@ from typing import Any, Final
 import httpx
 import pyarrow.compute as pc
 import pytest
+from redis import Redis
 
 from feature_repo.archive import Archive
 from feature_repo.schema import Event
@@ -85,6 +86,12 @@ class LivePlatform:
         """Events of a visitor in the archive."""
         events = Archive(self.settings.archive_dir).read(columns=[Event.VISITOR])
         return int(pc.sum(pc.equal(events[Event.VISITOR], visitor)).as_py() or 0)
+
+    def is_written(self) -> bool:
+        """Whether Redis has handed all that it acknowledged to the operating system."""
+        with Redis(port=self.settings.redis_port) as redis:
+            state = redis.info("persistence")
+        return not state["aof_buffer_length"] and not state["aof_pending_bio_fsync"]
 
     def _answers(self, path: str, body: dict[str, Any]) -> bool:
         try:

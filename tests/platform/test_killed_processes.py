@@ -45,6 +45,7 @@ def test_a_killed_process_comes_back_in_one_line_and_no_event_is_lost(live: Live
     shopper = f"shopper-of-{name}"
     before = len(live.said())
     assert live.click(shopper)
+    wait_until(live.is_written, PATIENCE, POLL)  # on a busy disk a reply may come two seconds before
     kill(live.pid(name))
     if name == "api":
         assert "api_server" not in live.airflow.unhealthy()
