@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from feature_repo.arrays import Float32, Int32, Int64
+from feature_repo.arrays import Float32, Float64, Int32, Int64, rows_of_spans
 from feature_repo.user_history import UserHistory
 
 
@@ -119,9 +119,9 @@ class UserHistories:
             int(self.total_visits[user]),
         )
 
-    def of_users(self, users: Int32) -> tuple[Int32, Float32, Int64]:
+    def of_users(self, users: Int32) -> tuple[Int32, Float64, Int64]:
         """Items of several shoppers one after the other, the share of visits with each, and items per shopper."""
         start = self.offsets[users]
         lengths = self.offsets[users + 1] - start
-        row = np.repeat(start - (np.cumsum(lengths) - lengths), lengths) + np.arange(lengths.sum())
+        row = rows_of_spans(start, lengths)
         return self.items[row], self.visits[row] / np.repeat(self.total_visits[users], lengths), lengths

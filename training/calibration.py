@@ -4,6 +4,7 @@ Isotonic regression (Zadrozny & Elkan, KDD 2002) of both outcomes on the ranking
 that the ranker was not trained on.
 """
 
+import io
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,10 +16,12 @@ from sklearn.isotonic import IsotonicRegression
 from tqdm import tqdm
 
 from feature_repo.arrays import Bool, Float32, Float64, Int32
+from feature_repo.durable_file import replace_file
 from feature_repo.schema import DAY, EventType
 from feature_repo.session_features import UNKNOWN_ITEM
 from serving.bundle import Bundle
 from serving.calibration import Calibration
+from serving.query import DEFAULT_SLATE_SIZE
 from serving.recommender import Recommender
 from training.replay import Replay
 
@@ -26,8 +29,6 @@ PURCHASE_WITHIN: Final = DAY
 MIN_OUTCOMES: Final = 30
 """With fewer clicks or purchases a curve would be noise."""
 BINS: Final = 10
-SHOWN: Final = 20
-"""Items of a slate whose outcomes are looked at."""
 
 
 @dataclass(frozen=True)
@@ -51,12 +52,10 @@ class Reliability:
 def shown_items(recommender: Recommender, requests: Replay) -> ShownItems:
     """What the slates of a replay would have shown, and what became of it."""
     scores, taken, bought = [], [], []
-    wanted, purchases = (
-        iter(requests.wanted_in(recommender.bundle)),
-        iter(_purchases(requests, recommender.bundle)),
-    )
+    wanted = iter(requests.wanted_in(recommender.bundle))
+    purchases = _purchases(requests, recommender.bundle)
     with tqdm(total=len(requests), desc="calibration", unit="request", leave=False) as progress:
-        for queries in requests.queries(recommender.bundle, SHOWN):
+        for queries in requests.queries(recommender.bundle, DEFAULT_SLATE_SIZE):
             for slate in recommender.recommend(queries):
                 ranked = slate.items.size - slate.filled
                 scores.append(slate.scores[:ranked])
@@ -87,7 +86,7 @@ def reliability(shown: ShownItems) -> dict[str, Reliability]:
 
 
 def plot_reliability(found: dict[str, Reliability], path: Path) -> None:
-    """A PNG of forecast against observed, one line per outcome; the diagonal is the ideal."""
+    """Write a PNG of forecast against observed, one line per outcome; the diagonal is the ideal."""
     figure = Figure(figsize=(5, 5))
     axes = figure.subplots()
     most = max([max(*r.forecast, *r.observed) for r in found.values()], default=1.0)
@@ -97,9 +96,9 @@ def plot_reliability(found: dict[str, Reliability], path: Path) -> None:
     axes.set(xlabel="forecast probability", ylabel="observed share", title="Calibration on unseen requests")
     if found:
         axes.legend()
-    with path.with_suffix(".tmp").open("wb") as file:
-        figure.savefig(file, format="png")
-    path.with_suffix(".tmp").replace(path)
+    content = io.BytesIO()
+    figure.savefig(content, format="png")
+    replace_file(path, content.getvalue())
 
 
 def _purchases(requests: Replay, bundle: Bundle) -> Iterator[Int32]:

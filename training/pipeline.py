@@ -20,7 +20,6 @@ from filelock import FileLock, Timeout
 
 from feature_repo.encoded_log import EncodedLog
 from feature_repo.errors import InputError
-from feature_repo.schema import DAY
 from feature_repo.settings import Settings
 from feature_repo.user_tower import UserTower
 from serving.bundle import Bundle, read_bundle, write_bundle
@@ -49,7 +48,7 @@ from training.publish import (
 )
 from training.ranker import RankerRows, fit_ranker, ranker_rows, together
 from training.ranker_search import search_ranker
-from training.replay import Replay, replay
+from training.replay import Replay, replay, window_ttl
 from training.training_run import RELIABILITY, Outcome, Plan, TrainingRun
 
 MIN_INTERACTIONS: Final = 200
@@ -227,7 +226,7 @@ def _fit_rankers(run: TrainingRun, tower: UserTower) -> Rankers:
     next_items = _replay(run, split.ranker, split.test)
     next_items = next_items.take(np.flatnonzero(in_session(next_items)))
     next_items = next_items.with_lost_windows(config.ranker.lost_windows, config.ranker.seed)
-    ttl = int(run.settings.window_ttl_days * DAY)
+    ttl = window_ttl(run.settings)
     arrivals = replay_arrivals(run.log, split.ranker, split.test, run.settings.window_size, ttl)
     shown = impression_rows(
         run.settings.served_dir, run.reactions(), split.test, run.settings.training_impressions
@@ -274,8 +273,7 @@ def _shown_items(run: TrainingRun, bundle: Bundle) -> ShownItems:
 
 
 def _replay(run: TrainingRun, start: int, end: int) -> Replay:
-    ttl = int(run.settings.window_ttl_days * DAY)
-    return replay(run.log, start, end, run.settings.window_size, ttl).with_window()
+    return replay(run.log, start, end, run.settings.window_size, window_ttl(run.settings)).with_window()
 
 
 def _with_user_history(run: TrainingRun, requests: Replay) -> Replay:

@@ -7,12 +7,13 @@ from typing import Final
 
 import numpy as np
 
-from feature_repo.arrays import Bool, Float32, Int32, Int64
+from feature_repo.arrays import Bool, Float32, Int32, Int64, rows_of_spans
 from feature_repo.encoded_log import EncodedLog
 from feature_repo.online_user import OnlineUser
 from feature_repo.ranking_features import ShopperState
-from feature_repo.schema import EventType
+from feature_repo.schema import DAY, EventType
 from feature_repo.session_features import IS_INTERACTION, SESSION_GAP, UNKNOWN_ITEM, Window
+from feature_repo.settings import Settings
 from serving.bundle import Bundle
 from serving.query import Query
 
@@ -53,8 +54,7 @@ class Replay:
     def take(self, rows: Int64) -> "Replay":
         """The requests of these rows."""
         lengths = np.diff(self.offsets)[rows]
-        ends = np.cumsum(lengths)
-        wanted = np.repeat(self.offsets[rows] - (ends - lengths), lengths) + np.arange(lengths.sum())
+        wanted = rows_of_spans(self.offsets[rows], lengths)
         return Replay(
             self.log,
             self.shopper[rows],
@@ -62,7 +62,7 @@ class Replay:
             self.stop[rows],
             self.as_of[rows],
             self.wanted[wanted],
-            np.append(0, ends),
+            np.append(0, np.cumsum(lengths)),
             None if self.user_statistics is None else self.user_statistics[rows],
             None if self.excluded is None else self.excluded[rows],
             None if self.worth is None else self.worth[wanted],
@@ -187,6 +187,11 @@ def replay(log: EncodedLog, start: int, end: int, window_size: int, window_ttl: 
         offsets=np.arange(stop.size + 1),
         worth=EVENT_WORTH[log.type[stop]],
     )
+
+
+def window_ttl(settings: Settings) -> int:
+    """Microseconds without a new event after which a window is forgotten."""
+    return int(settings.window_ttl_days * DAY)
 
 
 def remembered_from(log: EncodedLog, window_ttl: int) -> Int64:

@@ -17,10 +17,10 @@ from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
 from training.config import SequenceConfig
+from training.evaluation.metrics import CUTOFF
 from training.sequence_model import SequenceModel, TrainingState
 from training.sequences import Sequences
 
-CUTOFF = 20
 _VALIDATION_BATCH = 512
 
 

@@ -2,16 +2,13 @@
 
 from feature_repo.ranking_features import Interest, ShopperState
 from serving.bundle import Bundle
-from serving.sources.source import NOTHING, RECENT_ITEMS, Reach, Retrieved, recent_items, summed
+from serving.sources.source import NOTHING, RECENT_ITEMS, Reach, Retrieved, around, recent_items
 
 
 def covisitation(bundle: Bundle, shopper: ShopperState, interest: Interest, reach: Reach) -> Retrieved:
     """Neighbours of the newest items, each item's weight falling with its age in steps."""
     recent = recent_items(interest.active, RECENT_ITEMS)
-    neighbours = bundle.covisited.items[recent.items].ravel()
-    scores = (bundle.covisited.scores[recent.items] * recent.weights()[:, None]).ravel()
-    known = neighbours >= 0
-    return reach.best(*summed(neighbours[known], scores[known]))
+    return reach.best(*around(bundle.covisited, recent.items, recent.weights()))
 
 
 def last_item_covisitation(

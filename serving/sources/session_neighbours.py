@@ -4,7 +4,7 @@ from typing import Final, NamedTuple
 
 import numpy as np
 
-from feature_repo.arrays import Bool, Float32, Int32, Int64
+from feature_repo.arrays import Bool, Float32, Int32, Int64, rows_of_spans
 from feature_repo.ranking_features import Interest, ShopperState
 from feature_repo.schema import DAY
 from serving.bundle import Bundle
@@ -66,7 +66,7 @@ def neighbour_scores(
     start = index.session_offsets[sessions]
     length = index.session_offsets[sessions + 1] - start
     slot = np.repeat(np.arange(sessions.size), length)
-    row = np.arange(slot.size) + np.repeat(start - (np.cumsum(length) - length), length)
+    row = rows_of_spans(start, length)
     items, steps = index.session_items[row], index.session_steps[row]
     is_shared, shared_step = _shared(items, slot, steps, recent, sessions.size)
     distance = np.maximum(np.abs(steps - shared_step[slot]), 1)

@@ -5,10 +5,11 @@ from typing import Final, NamedTuple
 
 import numpy as np
 
-from feature_repo.arrays import Bool, Float32, Int32, Int64
+from feature_repo.arrays import Bool, Float32, Float64, Int32, Int64
 from feature_repo.ranking_features import Interest, ShopperState
 from feature_repo.session_features import Window, moments_back
 from serving.bundle import Bundle
+from serving.indexes import Neighbours
 
 RECENT_ITEMS: Final = 10
 """Newest distinct items of the window that sources start from."""
@@ -34,16 +35,12 @@ class Reach(NamedTuple):
 
     def cut(self, items: Int32, scores: Float32) -> Retrieved:
         """The first of the items, which come best first, within this reach."""
-        if self.allowed is not None:
-            keep = self.allowed[items]
-            items, scores = items[keep], scores[keep]
+        items, scores = self._allowed(items, scores)
         return Retrieved(items[: self.quota], scores[: self.quota])
 
     def best(self, items: Int32, scores: Float32) -> Retrieved:
         """The items of the highest scores within this reach; equal scores in order of the item's index."""
-        if self.allowed is not None:
-            keep = self.allowed[items]
-            items, scores = items[keep], scores[keep]
+        items, scores = self._allowed(items, scores)
         if items.size > self.quota:
             worst = np.partition(scores, -self.quota)[-self.quota]
             keep = scores >= worst  # with all that tie for the last place
@@ -59,6 +56,12 @@ class Reach(NamedTuple):
         worst = np.partition(scores, -quota)[-quota]
         near = np.flatnonzero(scores >= worst).astype(np.int32)
         return self.best(near, scores[near])
+
+    def _allowed(self, items: Int32, scores: Float32) -> Retrieved:
+        if self.allowed is None:
+            return Retrieved(items, scores)
+        keep = self.allowed[items]
+        return Retrieved(items[keep], scores[keep])
 
 
 Source = Callable[[Bundle, ShopperState, Interest, Reach], Retrieved]
@@ -86,7 +89,15 @@ def recent_items(active: Window, size: int) -> Recent:
     return Recent(newest_first[place], moments_back(active)[::-1][place])
 
 
-def summed(items: Int32, weights: Float32) -> tuple[Int32, Float32]:
+def around(neighbours: Neighbours, items: Int32, weights: Float32) -> tuple[Int32, Float32]:
+    """The distinct neighbours of items, and the sum of each one's scores, each weighing what its item does."""
+    found = neighbours.items[items].ravel()
+    scores = (neighbours.scores[items] * weights[:, None]).ravel()
+    known = found >= 0
+    return summed(found[known], scores[known])
+
+
+def summed(items: Int32, weights: Float32 | Float64) -> tuple[Int32, Float32]:
     """The distinct items in order of their index, and the sum of each one's weights."""
     found, slot = np.unique(items, return_inverse=True)
     return found.astype(np.int32), np.bincount(slot, weights, minlength=found.size).astype(np.float32)

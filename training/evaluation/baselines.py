@@ -19,7 +19,7 @@ from feature_repo.session_features import Window
 from serving.indexes import Neighbours, SessionIndex
 from serving.reranking import fill, may_show
 from serving.sources.session_neighbours import NeighbourWeights, neighbour_scores
-from serving.sources.source import NOTHING, Reach, recent_items, summed
+from serving.sources.source import NOTHING, Reach, around, recent_items, summed
 from training.covisitation import covisitation
 from training.evaluation.metrics import CUTOFF, NO_ITEM
 from training.popularity import most_popular, popularity
@@ -145,9 +145,7 @@ class Covisitation:
         def score(asked: Asked) -> Scored:
             recent = recent_items(asked.active, self.items)
             weights = (self.decay**recent.steps).astype(np.float32)
-            items = neighbours.items[recent.items].ravel()
-            scores = (neighbours.scores[recent.items] * weights[:, None]).ravel()
-            return Scored(*summed(items[items >= 0], scores[items >= 0]))
+            return Scored(*around(neighbours, recent.items, weights))
 
         return partial(map, score)
 

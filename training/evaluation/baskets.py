@@ -5,13 +5,13 @@ from typing import Final
 
 import numpy as np
 
-from feature_repo.arrays import Bool, Int32, Int64
+from feature_repo.arrays import Bool, Int32, Int64, rows_of_spans
 from feature_repo.encoded_log import EncodedLog
 from feature_repo.schema import EventType
 from feature_repo.session_features import UNKNOWN_ITEM
 from feature_repo.settings import Settings
-from training.evaluation.requests import Requests, met_before, window_ttl
-from training.replay import Replay, remembered_from
+from training.evaluation.requests import Requests, met_before
+from training.replay import Replay, remembered_from, window_ttl
 
 SEED: Final = 20
 """Draws the half of a basket that is shown."""
@@ -123,7 +123,7 @@ def _followed_by(start: Int64, stop: Int64, shown: Int64, basket: Int64) -> tupl
     """
     lengths, shown_lengths = stop - start, np.unique(basket, return_counts=True)[1]
     request, request_shown = (np.repeat(np.arange(start.size), size) for size in (lengths, shown_lengths))
-    window = np.repeat(start - (np.cumsum(lengths) - lengths), lengths) + np.arange(lengths.sum())
+    window = rows_of_spans(start, lengths)
     order = np.argsort(np.concatenate([request, request_shown]), kind="stable")
     end = np.cumsum(lengths + shown_lengths)
     return np.concatenate([window, shown])[order], end - lengths - shown_lengths, end - shown_lengths, end

@@ -11,8 +11,7 @@ from serving.bundle import Bundle
 from serving.query import Query
 from serving.recommender import Recommender
 from serving.reranking import fill, may_show
-from serving.sources import covisitation as covisited
-from serving.sources.source import Reach
+from serving.sources.source import RECENT_ITEMS, Reach, around, recent_items
 from training.evaluation.metrics import CUTOFF, NO_ITEM, Scores, slate_quality
 from training.replay import Replay
 
@@ -62,7 +61,8 @@ def baselines(bundle: Bundle) -> Mapping[str, Method]:
 
     def covisitation(query: Query) -> Int32:
         reach = Reach(query.k + len(query.excluded))
-        found = covisited.covisitation(bundle, query.shopper, bundle.interest(query.shopper), reach)
+        recent = recent_items(query.shopper.window.interactions(), RECENT_ITEMS)
+        found = reach.best(*around(bundle.covisited, recent.items, recent.weights()))
         items = showable(found.items, query)[: query.k]
         return fill(items, np.zeros(items.size, np.float32), popularity(query), query.k)[0]
 

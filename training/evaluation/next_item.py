@@ -8,8 +8,8 @@ from feature_repo.arrays import Int64
 from feature_repo.encoded_log import EncodedLog
 from feature_repo.session_features import IS_INTERACTION, UNKNOWN_ITEM
 from feature_repo.settings import Settings
-from training.evaluation.requests import Requests, met_before, window_ttl
-from training.replay import Replay, replay
+from training.evaluation.requests import Requests, met_before
+from training.replay import Replay, replay, window_ttl
 
 
 def next_item(log: EncodedLog, start: int, end: int, settings: Settings) -> Requests:

@@ -7,8 +7,6 @@ import numpy as np
 
 from feature_repo.arrays import Bool
 from feature_repo.encoded_log import EncodedLog
-from feature_repo.schema import DAY
-from feature_repo.settings import Settings
 from training.replay import Replay
 
 
@@ -52,8 +50,3 @@ class Requests:
 def met_before(log: EncodedLog, moment: int) -> Bool:
     """bool[items]: those that had an interaction before a moment (microseconds)."""
     return np.bincount(log.before(moment).interactions().item, minlength=len(log.item_ids)) > 0
-
-
-def window_ttl(settings: Settings) -> int:
-    """Microseconds without a new event after which a window is forgotten."""
-    return int(settings.window_ttl_days * DAY)
