@@ -20,6 +20,7 @@ SOURCES: Final = (
     "session_neighbours",
     "covisitation",
     "last_item_covisitation",
+    "random_walk",
     "session_embedding",
     "user_embedding",
     "similar_users",

@@ -102,6 +102,7 @@ class Bundle:
     tower: UserTower
     encoder: SessionEncoder | None
     covisited: Neighbours
+    walked: Neighbours  # where random walks over covisited end
     alike: Neighbours  # in content
     sessions: SessionIndex
     popularity: PopularityLists
@@ -157,6 +158,7 @@ ARRAYS: Final = {
     "availability": Availability,
     "tower": UserTower,
     "covisited": Neighbours,
+    "walked": Neighbours,
     "alike": Neighbours,
     "sessions": SessionIndex,
     "popularity": PopularityLists,

@@ -14,6 +14,7 @@ from serving.sources.embedding import session_embedding, user_embedding
 from serving.sources.next_item import next_item
 from serving.sources.own_items import repeats, revisits
 from serving.sources.popularity import category_popular, popular, segment_popular, trending
+from serving.sources.random_walk import random_walk
 from serving.sources.session_neighbours import session_neighbours
 from serving.sources.similar_users import similar_users
 from serving.sources.source import Reach, Retrieved, Source
@@ -27,6 +28,7 @@ QUOTAS: Final[Mapping[str, int]] = {
     "session_neighbours": 300,
     "covisitation": 150,
     "last_item_covisitation": 50,
+    "random_walk": 300,
     "session_embedding": 150,
     "user_embedding": 100,
     "similar_users": 100,
@@ -43,6 +45,7 @@ WEIGHTS: Final[Mapping[str, float]] = {
     "session_neighbours": 1.0,
     "covisitation": 0.5,
     "last_item_covisitation": 0.3,
+    "random_walk": 1.0,
     "session_embedding": 0.3,
     "user_embedding": 0.3,
     "similar_users": 0.3,
@@ -63,6 +66,7 @@ RETRIEVERS: Final[Mapping[str, Source]] = {
         session_neighbours,
         covisitation,
         last_item_covisitation,
+        random_walk,
         session_embedding,
         user_embedding,
         similar_users,

@@ -104,7 +104,7 @@ def true_ranks(requests: Replay, settings: Settings, bundle: Bundle, folder: Pat
     event_ids = read_inputs(settings)[0][Event.ID].to_pylist()
     chances = truth.scores([event_ids[row] for row in requests.log.row[requests.stop]])
     column = {item: number for number, item in enumerate(truth.item_ids)}
-    queries = [query for chunk in requests.queries(bundle, k=1) for query in chunk]
+    queries = requests.queries(bundle, k=1)
     ranks = np.zeros(len(requests), np.int32)
     for number, (query, target) in enumerate(zip(queries, requests.wanted, strict=True)):
         chances[number, [column[bundle.item_ids[item]] for item in query.excluded]] = 0

@@ -45,6 +45,14 @@ NEIGHBOURS = {
     "desk": ("chair",),
 }
 """Co-visited items, the best first."""
+WALKED = {
+    "kettle": ("teapot", "tray"),
+    "teapot": ("kettle", "mug"),
+    "lamp": ("bulb", "shade"),
+    "bulb": ("lamp", "shade"),
+    "desk": ("chair",),
+}
+"""Where walks over the co-visited items end, the best first."""
 ALIKE = {"mug": ("teapot", "tray"), "lamp": ("chair",), "desk": ("rug", "shade"), "bulb": ("shade",)}
 """Items that are alike in content, the best first: all of one brand."""
 SESSIONS = (("kettle", "teapot", "mug"), ("desk", "chair"), ("kettle", "tray"), ("lamp", "bulb"))
@@ -121,6 +129,7 @@ def tiny_bundle(version: str = "v1", prefix: str = "") -> Bundle:
         ),
         encoder=None,
         covisited=neighbours(NEIGHBOURS),
+        walked=neighbours(WALKED),
         alike=neighbours(ALIKE),
         sessions=session_index(SESSIONS),
         popularity=PopularityLists(

@@ -23,6 +23,7 @@ from serving.session_encoder import EncoderItems, SessionEncoder
 from training.content import content_neighbours, content_vectors, vectors_from_content
 from training.covisitation import covisitation
 from training.popularity import category_popularity, most_popular, most_trending, popularity
+from training.random_walks import random_walks
 from training.segments import segment_popularity, segments
 from training.session_index import session_index
 from training.user_histories import user_histories
@@ -111,6 +112,7 @@ def assemble(log: EncodedLog, shop: Shop, manifest: Manifest, learned: Learned, 
     active = log.interactions()
     learned = learned.with_new_items(shop.content, np.bincount(active.item, minlength=len(shop.item_ids)))
     known = np.bincount(active.shopper, minlength=len(log.shopper_keys)) > 0
+    covisited = covisitation(log)
     items, share = item_columns(log, shop, as_of), popularity(active, as_of)
     listed = pc.fill_null(shop.catalog[Item.AVAILABLE], fill_value=True).to_numpy() & shop.listed
     embeddings = user_embeddings(active, learned.tower)[known]
@@ -127,7 +129,8 @@ def assemble(log: EncodedLog, shop: Shop, manifest: Manifest, learned: Learned, 
         availability=Availability(listed),
         tower=learned.tower,
         encoder=learned.encoder,
-        covisited=covisitation(log),
+        covisited=covisited,
+        walked=random_walks(covisited),
         alike=content_neighbours(shop.content, listed),
         sessions=session_index(log),
         popularity=PopularityLists(*most_popular(share), *most_trending(active, as_of)),

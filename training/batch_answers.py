@@ -1,9 +1,7 @@
 """Batch answers: slates for a file of windows, made by the very stages that answer a request."""
 
 import logging
-import os
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -13,7 +11,6 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
-from tqdm import tqdm
 
 from feature_repo.arrays import Strings
 from feature_repo.durable_file import replace_file, to_parquet
@@ -24,6 +21,7 @@ from serving.query import Question
 from serving.recommender import Recommender
 from training.imports.parse_text import FIRST_PLAUSIBLE, as_mask, parse_id, parse_time
 from training.imports.tabular_file import read_text_table
+from training.parallel import in_threads
 from training.replay import CHUNK
 
 logger = logging.getLogger(__name__)
@@ -59,14 +57,9 @@ class BatchRequest:
 
 def answer(recommender: Recommender, requests: Sequence[BatchRequest]) -> pa.Table:
     """A slate for every request, as ANSWER_SCHEMA rows; shows progress."""
-    tables = [ANSWER_SCHEMA.empty_table()]
     chunks = [requests[first : first + CHUNK] for first in range(0, len(requests), CHUNK)]
-    progress = tqdm(total=len(requests), desc="recommend", unit="request", leave=False)
-    with progress, ThreadPoolExecutor(os.cpu_count()) as pool:  # what takes time holds no interpreter lock
-        for chunk, table in zip(chunks, pool.map(partial(_answer_chunk, recommender), chunks), strict=True):
-            tables.append(table)
-            progress.update(len(chunk))
-    return pa.concat_tables(tables)
+    answered = in_threads(partial(_answer_chunk, recommender), chunks, "recommend")
+    return pa.concat_tables([ANSWER_SCHEMA.empty_table(), *answered])
 
 
 def require_place(out: Path) -> None:

@@ -5,7 +5,7 @@ that the ranker was not trained on.
 """
 
 import io
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -13,7 +13,6 @@ from typing import Final
 import numpy as np
 from matplotlib.figure import Figure
 from sklearn.isotonic import IsotonicRegression
-from tqdm import tqdm
 
 from feature_repo.arrays import Bool, Float32, Float64, Int32
 from feature_repo.durable_file import replace_file
@@ -23,6 +22,7 @@ from serving.bundle import Bundle
 from serving.calibration import Calibration
 from serving.query import DEFAULT_SLATE_SIZE
 from serving.recommender import Recommender
+from training.parallel import in_threads
 from training.replay import Replay
 
 PURCHASE_WITHIN: Final = DAY
@@ -51,18 +51,32 @@ class Reliability:
 
 def shown_items(recommender: Recommender, requests: Replay) -> ShownItems:
     """What the slates of a replay would have shown, and what became of it."""
-    scores, taken, bought = [], [], []
-    wanted = iter(requests.wanted_in(recommender.bundle))
-    purchases = _purchases(requests, recommender.bundle)
-    with tqdm(total=len(requests), desc="calibration", unit="request", leave=False) as progress:
-        for queries in requests.queries(recommender.bundle, DEFAULT_SLATE_SIZE):
-            for slate in recommender.recommend(queries):
-                ranked = slate.items.size - slate.filled
-                scores.append(slate.scores[:ranked])
-                taken.append(np.isin(slate.items[:ranked], next(wanted)))
-                bought.append(np.isin(slate.items[:ranked], next(purchases)))
-            progress.update(len(queries))
-    return ShownItems(np.concatenate(scores), np.concatenate(taken), np.concatenate(bought))
+
+    def shown(chunk: Replay) -> ShownItems:
+        return _chunk_shown(recommender, chunk)
+
+    parts = list(in_threads(shown, requests.chunks(), "calibration"))
+    return ShownItems(
+        np.concatenate([part.scores for part in parts]),
+        np.concatenate([part.taken for part in parts]),
+        np.concatenate([part.bought for part in parts]),
+    )
+
+
+def _chunk_shown(recommender: Recommender, chunk: Replay) -> ShownItems:
+    bundle = recommender.bundle
+    slates = recommender.recommend(chunk.queries(bundle, DEFAULT_SLATE_SIZE))
+    ranked = [slate.items[: slate.items.size - slate.filled] for slate in slates]
+    return ShownItems(
+        np.concatenate([slate.scores[: items.size] for slate, items in zip(slates, ranked, strict=True)]),
+        _are_in(ranked, chunk.wanted_in(bundle)),
+        _are_in(ranked, _purchases(chunk, bundle)),
+    )
+
+
+def _are_in(slates: list[Int32], wanted: Iterable[Int32]) -> Bool:
+    """bool[n]: of all items of the slates, which are among those wanted of theirs."""
+    return np.concatenate([np.isin(items, found) for items, found in zip(slates, wanted, strict=True)])
 
 
 def calibrate(shown: ShownItems) -> Calibration:

@@ -5,10 +5,10 @@ from typing import Final
 import numpy as np
 import scipy.sparse
 
-from feature_repo.arrays import Float32, Int32
 from feature_repo.encoded_log import EncodedLog
 from feature_repo.schema import DAY, EventType
 from serving.indexes import Neighbours
+from training.neighbours import best_per_row
 
 NEIGHBOURS: Final = 100
 MAX_STEPS: Final = 8
@@ -45,17 +45,5 @@ def covisitation(log: EncodedLog) -> Neighbours:
         total = total + pairs.tocsr()
     scores = (total + BACKWARD_WEIGHT * total.T).tocoo()
     row, column = scores.coords
-    data = scores.data / np.sqrt(counts[row] * counts[column]).astype(np.float32)
-    return _best_per_row(row, column, data, items)
-
-
-def _best_per_row(row: Int32, column: Int32, data: Float32, items: int) -> Neighbours:
-    order = np.lexsort((column, -data, row))
-    row, column, data = row[order], column[order], data[order]
-    place = np.arange(row.size) - np.searchsorted(row, row)
-    keep = place < NEIGHBOURS
-    neighbours = np.full((items, NEIGHBOURS), -1, dtype=np.int32)
-    scores = np.zeros((items, NEIGHBOURS), dtype=np.float32)
-    neighbours[row[keep], place[keep]] = column[keep]
-    scores[row[keep], place[keep]] = data[keep]
-    return Neighbours(neighbours, scores)
+    scores.data /= np.sqrt(counts[row] * counts[column]).astype(np.float32)
+    return best_per_row(scores, NEIGHBOURS)

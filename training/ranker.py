@@ -5,13 +5,13 @@ from typing import Any, Final
 
 import lightgbm
 import numpy as np
-from tqdm import tqdm
 
 from feature_repo.arrays import Bool, Float32, Int32, Int64
 from feature_repo.ranking_features import RANKING_COLUMNS
 from serving import ranking
 from serving.recommender import Recommender
 from training.config import RankerConfig
+from training.parallel import in_threads
 from training.replay import Replay
 
 MIN_GROUPS: Final = 50
@@ -56,27 +56,30 @@ def ranker_rows(recommender: Recommender, replay: Replay, config: RankerConfig) 
 
     Drawing negatives by any score would bias the ranker, so they are drawn evenly from the real candidates.
     """
-    generator = np.random.default_rng(config.seed)
-    parts: list[Float32] = []
-    relevance: list[Int32] = []
-    wanted = iter(zip(replay.wanted_in(recommender.bundle), replay.worth_of_wanted(), strict=True))
-    with tqdm(total=len(replay), desc="ranker rows", unit="request", leave=False) as progress:
-        for queries in replay.queries(recommender.bundle, k=1):
-            progress.update(len(queries))
-            for query in queries:
-                interest = recommender.encode(query)
-                candidates = recommender.filter(recommender.retrieve(query, interest), query)
-                found = _worth(candidates.items, *next(wanted))
-                if not found.any():
-                    continue
-                keep = (found > 0) | _draw(found == 0, config.negatives, generator)
-                parts.append(recommender.features(candidates.take(keep), query, interest))
-                relevance.append(found[keep])
-    return RankerRows(
-        np.concatenate([NO_ROWS.features, *parts]),
-        np.concatenate([NO_ROWS.relevance, *relevance]),
-        np.array([len(part) for part in parts], dtype=np.int64),
-    )
+
+    def rows(chunk: Replay) -> RankerRows:
+        # Each chunk draws on its own, so that it does not matter which thread comes first.
+        generator = np.random.default_rng((config.seed, int(chunk.stop[0])))
+        return _chunk_rows(recommender, chunk, config.negatives, generator)
+
+    return together(NO_ROWS, *in_threads(rows, replay.chunks(), "ranker rows"))
+
+
+def _chunk_rows(
+    recommender: Recommender, chunk: Replay, negatives: int, generator: np.random.Generator
+) -> RankerRows:
+    bundle, parts = recommender.bundle, [NO_ROWS]
+    wanted = zip(chunk.wanted_in(bundle), chunk.worth_of_wanted(), strict=True)
+    for query, (items, worth) in zip(chunk.queries(bundle, k=1), wanted, strict=True):
+        interest = recommender.encode(query)
+        candidates = recommender.filter(recommender.retrieve(query, interest), query)
+        found = _worth(candidates.items, items, worth)
+        if not found.any():
+            continue
+        keep = (found > 0) | _draw(found == 0, negatives, generator)
+        features = recommender.features(candidates.take(keep), query, interest)
+        parts.append(RankerRows(features, found[keep], np.array([len(features)])))
+    return together(*parts)
 
 
 def fit_ranker(rows: RankerRows, config: RankerConfig) -> lightgbm.Booster | None:

@@ -1,6 +1,5 @@
 """Replay: the requests that shoppers would have made in a stretch of the log, with what they did next."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Final
@@ -119,11 +118,15 @@ class Replay:
         items = self.log.item[first:last]
         return items[items != UNKNOWN_ITEM]
 
-    def queries(self, bundle: Bundle, k: int) -> Iterator[list[Query]]:
-        """The requests in the indexes of ``bundle``, CHUNK at a time."""
+    def chunks(self) -> list["Replay"]:
+        """The requests in their order, CHUNK at a time."""
+        rows = np.arange(len(self))
+        return [self.take(rows[first : first + CHUNK]) for first in range(0, len(self), CHUNK)]
+
+    def queries(self, bundle: Bundle, k: int) -> list[Query]:
+        """The requests in the indexes of ``bundle``."""
         codes = self.codes(bundle)
-        for first in range(0, len(self), CHUNK):
-            yield [self._query(row, bundle, codes, k) for row in range(first, min(first + CHUNK, len(self)))]
+        return [self._query(row, bundle, codes, k) for row in range(len(self))]
 
     def codes(self, bundle: Bundle) -> Int32:
         """int32[items of the log]: the index of each in ``bundle``, UNKNOWN_ITEM where it does not know it."""

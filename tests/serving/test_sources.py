@@ -120,6 +120,16 @@ def test_neighbours_of_the_last_item_come_in_their_own_order() -> None:
     assert found("last_item_covisitation", "shade") == {}
 
 
+def test_random_walks_find_what_nobody_met_with_the_item_and_add_up_by_age() -> None:
+    assert found("random_walk", "kettle") == {"teapot": 2, "tray": 1}
+    assert found("random_walk", "bulb", "lamp") == {
+        "bulb": 2,
+        "lamp": 2 * RECENCY_DECAY,
+        "shade": 1 + RECENCY_DECAY,
+    }
+    assert found("random_walk", "shade") == {}
+
+
 def test_what_is_alike_in_content_adds_up_by_age_and_needs_no_other_shopper() -> None:
     assert found("content", "mug", "desk") == {
         "rug": 2,

@@ -101,7 +101,7 @@ def test_shoppers_come_in_the_order_of_time_each_with_a_window_of_its_own() -> N
 def test_an_arrival_may_be_answered_with_the_item_that_was_seen_last() -> None:
     names = list(NAMES[:3])
     log = [Happened("ann", name, NEXT * number) for number, name in enumerate(names)]
-    [queries] = arrivals(log).queries(tiny_bundle(), k=3)
+    queries = arrivals(log).queries(tiny_bundle(), k=3)
     assert [query.excluded.tolist() for query in queries] == [[], []]
     assert all(isinstance(query, Query) and query.shopper.window.items.size for query in queries)
 

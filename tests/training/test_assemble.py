@@ -149,6 +149,7 @@ def test_every_index_is_of_the_same_items_and_shoppers(shop: Shop) -> None:
         found.items.content,
         found.availability.available,
         found.covisited.items,
+        found.walked.items,
         found.alike.items,
         found.sessions.rarity,
     )

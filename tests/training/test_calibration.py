@@ -83,7 +83,7 @@ def test_what_was_shown_knows_what_was_taken_next_and_what_was_bought_within_a_d
     first = replay(log, NOON, at(10**6), 64, 10**15).with_window().take(np.array([0]))
     bundle = tiny_bundle()
     found = shown_items(Recommender(bundle, 10), first)
-    [query] = next(first.queries(bundle, 20))
+    [query] = first.queries(bundle, 20)
     [slate] = Recommender(bundle, 10).recommend([query])
     names = bundle.item_ids[slate.items[: len(slate.items) - slate.filled]]
     assert names[found.taken].tolist() == ["teapot"]

@@ -37,7 +37,7 @@ def answers(settings: Settings, requests: int = 50) -> tuple[Bundle, list[Slate]
     bundle = read_live_bundle(settings.models_dir)
     _, log = read_shop(settings)
     asked = replay(log, 0, 2**62, settings.window_size, 90 * DAY).with_window().sample(requests, seed=1)
-    queries = [query for chunk in asked.queries(bundle, k=20) for query in chunk]
+    queries = asked.queries(bundle, k=20)
     return bundle, Recommender(bundle, settings.candidates).recommend(queries)
 
 

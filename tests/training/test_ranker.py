@@ -119,7 +119,7 @@ def test_a_request_whose_target_was_not_retrieved_gives_no_rows(recommender: Rec
 def test_rows_are_the_features_that_are_served(recommender: Recommender) -> None:
     found = lamp_after_mug(5)
     rows = ranker_rows(recommender, found, RankerConfig(negatives=100))
-    queries = [query for chunk in found.queries(recommender.bundle, k=1) for query in chunk]
+    queries = found.queries(recommender.bundle, k=1)
     served = [slate.features for slate in recommender.recommend(queries)]
     np.testing.assert_array_equal(rows.features, np.concatenate(served))
 

@@ -209,7 +209,7 @@ def test_queries_of_a_replay_are_those_of_the_same_events_asked_online() -> None
     bundle = tiny_bundle()
     happened = shop_log()
     found = requests(happened, window_size=8)
-    queries = [query for chunk in found.queries(bundle, k=7) for query in chunk]
+    queries = found.queries(bundle, k=7)
     assert len(queries) == len(found) > CHUNK
     for row, query in enumerate(queries):
         asked = Question(
@@ -292,6 +292,6 @@ def test_what_may_not_be_shown_is_the_newest_item_unless_a_request_says_otherwis
 def test_a_query_excludes_in_the_indexes_of_the_bundle() -> None:
     log = [Happened("ann", item, minute) for minute, item in enumerate(["lamp", "unknown", "mug", "desk"])]
     found = replace(requests(log), excluded=np.array([[0, 0], [0, 1], [0, 2], [0, 3]]))
-    [queries] = found.queries(tiny_bundle(), k=3)
+    queries = found.queries(tiny_bundle(), k=3)
     lamp, mug = NAMES.index("lamp"), NAMES.index("mug")
     assert [query.excluded.tolist() for query in queries] == [[], [lamp], [lamp], [lamp, mug]]

@@ -69,7 +69,8 @@ def ablate(requests: Replay, bundle: Bundle, candidates: int) -> Ablations:
     tally, wanted = SourceTally(), iter(requests.wanted_in(bundle))
     done = 0
     with tqdm(total=len(requests), desc="Freshet and its ablations", unit="request", leave=False) as progress:
-        for queries in requests.queries(bundle, CUTOFF):
+        for chunk in requests.chunks():
+            queries = chunk.queries(bundle, CUTOFF)
             looked_up = [tally.look_up(bundle, query) for query in queries]
             for one in looked_up:
                 tally.count(one, next(wanted))

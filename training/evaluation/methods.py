@@ -1,10 +1,10 @@
 """Methods that answer replayed queries: the recommender, and what a shop can have without training."""
 
 from collections.abc import Callable, Mapping
+from itertools import chain
 from typing import Final
 
 import numpy as np
-from tqdm import tqdm
 
 from feature_repo.arrays import Int32
 from serving.bundle import Bundle
@@ -13,6 +13,7 @@ from serving.recommender import Recommender
 from serving.reranking import fill, may_show
 from serving.sources.source import RECENT_ITEMS, Reach, around, recent_items
 from training.evaluation.metrics import CUTOFF, NO_ITEM, Scores, slate_quality
+from training.parallel import in_threads
 from training.replay import Replay
 
 POPULARITY: Final = "popularity"
@@ -34,13 +35,13 @@ def evaluate(replay: Replay, bundle: Bundle, method: Method, name: str) -> Score
 def slates(replay: Replay, bundle: Bundle, method: Method, name: str) -> Int32:
     """int32[n, CUTOFF]: what ``method`` answers each request with, NO_ITEM where it is shorter; shows progress."""
     answers = np.full((len(replay), CUTOFF), NO_ITEM, dtype=np.int32)
-    done = 0
-    with tqdm(total=len(replay), desc=f"replay, {name}", unit="request", leave=False) as progress:
-        for queries in replay.queries(bundle, CUTOFF):
-            for row, items in enumerate(method(queries), start=done):
-                answers[row, : items.size] = items
-            done += len(queries)
-            progress.update(len(queries))
+
+    def answer(chunk: Replay) -> list[Int32]:
+        return method(chunk.queries(bundle, CUTOFF))
+
+    found = in_threads(answer, replay.chunks(), f"replay, {name}")
+    for row, items in enumerate(chain.from_iterable(found)):
+        answers[row, : items.size] = items
     return answers
 
 

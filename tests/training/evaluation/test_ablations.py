@@ -51,7 +51,7 @@ def ablations() -> Ablations:
 
 
 def queries() -> list[Query]:
-    return [query for chunk in requests().queries(BUNDLE, k=20) for query in chunk]
+    return requests().queries(BUNDLE, k=20)
 
 
 def test_freshet_is_the_recommender_that_serves(ablations: Ablations) -> None:
@@ -120,7 +120,7 @@ def test_without_user_history_a_known_shopper_is_a_stranger(ablations: Ablations
 
 
 def test_a_source_is_credited_with_what_it_finds_and_what_only_it_finds() -> None:
-    [[query]] = requests().take(np.array([0])).queries(BUNDLE, k=20)
+    [query] = requests().take(np.array([0])).queries(BUNDLE, k=20)
     tally = SourceTally()
     looked_up = tally.look_up(BUNDLE, query)
     brought = {

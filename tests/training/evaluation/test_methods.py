@@ -50,12 +50,12 @@ def test_slates_stand_in_the_order_of_the_requests() -> None:
 
 def test_popularity_answers_with_the_most_popular_that_may_be_shown() -> None:
     bundle = tiny_bundle()
-    [[query]] = requests("mug lamp").queries(bundle, k=3)
+    [query] = requests("mug lamp").queries(bundle, k=3)
     assert [NAMES[item] for item in baselines(bundle)["popularity"]([query])[0]] == ["kettle", "lamp", "desk"]
 
 
 def test_covisitation_answers_with_neighbours_and_then_with_the_popular() -> None:
     bundle = tiny_bundle()
-    [[query]] = requests("kettle lamp").queries(bundle, k=4)
+    [query] = requests("kettle lamp").queries(bundle, k=4)
     answer = [NAMES[item] for item in baselines(bundle)["covisitation"]([query])[0]]
     assert answer == ["teapot", "mug", "lamp", "desk"]  # the neighbours of a kettle first
