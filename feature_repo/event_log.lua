@@ -39,5 +39,45 @@ local function link(keys, args)
   return #keys
 end
 
+-- KEYS: the stream, the dead letters. ARGV: group, entry id, how many letters to keep, the letter's fields and values.
+-- Returns 1, or 0 when the group was done with the entry already.
+local function bury(keys, args)
+  local acknowledged = redis.call('XACK', keys[1], args[1], args[2])
+  if acknowledged == 1 then
+    redis.call('XADD', keys[2], 'MAXLEN', args[3], '*', unpack(args, 4))
+  end
+  return acknowledged
+end
+
+-- KEYS: the stream or the dead letters, then counters. ARGV: the group, or '' for dead letters; for each counter when
+-- it is forgotten (ms since 1970); then for each entry: its id, how many fields, and of each the counter's number and
+-- its name. An entry counts only if it was not done yet, so that it counts once, whoever dies in between.
+-- Returns how many entries counted.
+local function count(keys, args)
+  local group, counted, at = args[1], 0, #keys + 1
+  while at <= #args do
+    local id, fields = args[at], tonumber(args[at + 1])
+    local first
+    if group == '' then
+      first = redis.call('XDEL', keys[1], id)
+    else
+      first = redis.call('XACK', keys[1], group, id)
+    end
+    if first == 1 then
+      counted = counted + 1
+      for field = at + 2, at + 2 * fields, 2 do
+        redis.call('HINCRBY', keys[1 + tonumber(args[field])], args[field + 1], 1)
+      end
+    end
+    at = at + 2 + 2 * fields
+  end
+  for counter = 2, #keys do
+    redis.call('PEXPIREAT', keys[counter], args[counter])
+  end
+  return counted
+end
+
 redis.register_function('freshet_append_VERSION', append)
 redis.register_function('freshet_link_VERSION', link)
+redis.register_function('freshet_bury_VERSION', bury)
+redis.register_function('freshet_count_VERSION', count)

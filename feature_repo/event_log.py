@@ -10,6 +10,7 @@ from typing import Protocol, Self
 from zlib import crc32
 
 from feature_repo.events import LoggedEvent
+from feature_repo.log_reader import LogReader
 from feature_repo.online_user import OnlineUser
 from feature_repo.schema import EventType, shopper_key
 from feature_repo.session_window import WindowEvent, merge_windows
@@ -78,20 +79,14 @@ class EventLog(Protocol):
         In the same round trip come the batch features that were materialized for the shopper.
         """
 
-    async def deliver(
-        self, group: str, consumer: str, partition: int, count: int
-    ) -> list[tuple[str, LoggedEvent]]:
-        """At most ``count`` pairs (entry id, event) of a partition, in the order they were logged.
+    def reader(self, group: str, consumer: str) -> LogReader:
+        """The reading side, as one consumer of one group; it ends with the log."""
 
-        First those that this consumer was given and has not acknowledged, then new ones. Fewer than
-        ``count`` means that there were no more. A group begins at the oldest entry there is.
-        """
+    def letters(self, group: str) -> LogReader:
+        """The dead letters of a group, read as if they were the log: those it acknowledges are gone."""
 
-    async def acknowledge(self, group: str, partition: int, entry_ids: Sequence[str]) -> None:
-        """Take note that a group is done with these entries of a partition."""
-
-    async def trim(self, partition: int) -> int:
-        """Remove the entries that every group has acknowledged; returns how many went."""
+    async def item_counts(self, partition: int, buckets: Sequence[tuple[str, int]]) -> list[dict[str, int]]:
+        """Of each bucket, given by the name of its window and its start: the events by TYPE:ITEM."""
 
     async def ping(self) -> None:
         """Return if the log answers."""

@@ -5,7 +5,6 @@ It keeps the promises of EventLog but one: nothing expires, neither windows nor 
 
 from collections import defaultdict
 from collections.abc import Sequence
-from itertools import islice
 
 from feature_repo.event_log import (
     Shopper,
@@ -16,12 +15,12 @@ from feature_repo.event_log import (
     window_event,
 )
 from feature_repo.events import LoggedEvent
+from feature_repo.log_reader import LogReader
+from feature_repo.memory_log_reader import MemoryLetterReader, MemoryLogReader, MemoryStream
 from feature_repo.online_user import OnlineUser
 from feature_repo.schema import EventType, shopper_key
 from feature_repo.session_window import WindowEvent, merge_windows
 from feature_repo.settings import Settings
-
-_Reader = tuple[str, int]  # a group and a partition
 
 
 class MemoryEventLog:
@@ -29,15 +28,12 @@ class MemoryEventLog:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._streams: list[dict[int, LoggedEvent]] = [{} for _ in range(settings.log_partitions)]
+        self._streams = [MemoryStream() for _ in range(settings.log_partitions)]
         self._seen: list[set[str]] = [set() for _ in range(settings.log_partitions)]
         self._windows: dict[str, list[WindowEvent]] = {}
         self._exposures: defaultdict[str, dict[str, int]] = defaultdict(dict)
         self._links: dict[str, tuple[int, str, str]] = {}
         self.features: dict[str, OnlineUser] = {}
-        self._appended = 0
-        self._delivered: dict[_Reader, int] = {}
-        self._pending: defaultdict[_Reader, dict[int, str]] = defaultdict(dict)
 
     @property
     def partitions(self) -> int:
@@ -62,32 +58,17 @@ class MemoryEventLog:
         features = self.features.get(keys[-1]) if keys else None
         return Shopper.union(user_id, parts, self._settings.window_size, features)
 
-    async def deliver(
-        self, group: str, consumer: str, partition: int, count: int
-    ) -> list[tuple[str, LoggedEvent]]:
+    def reader(self, group: str, consumer: str) -> LogReader:
         """See EventLog."""
-        reader, stream = (group, partition), self._streams[partition]
-        pending = self._pending[reader]
-        mine = list(islice((entry for entry, owner in pending.items() if owner == consumer), count))
-        last = self._delivered.get(reader, -1)
-        new = list(islice((entry for entry in stream if entry > last), count - len(mine)))
-        pending.update(dict.fromkeys(new, consumer))
-        self._delivered[reader] = max([last, *new])
-        return [(str(entry), stream[entry]) for entry in mine + new]
+        return MemoryLogReader(self._streams, group, consumer)
 
-    async def acknowledge(self, group: str, partition: int, entry_ids: Sequence[str]) -> None:
+    def letters(self, group: str) -> LogReader:
         """See EventLog."""
-        for entry_id in entry_ids:
-            self._pending[group, partition].pop(int(entry_id), None)
+        return MemoryLetterReader(self._streams, group, group)
 
-    async def trim(self, partition: int) -> int:
+    async def item_counts(self, partition: int, buckets: Sequence[tuple[str, int]]) -> list[dict[str, int]]:
         """See EventLog."""
-        readers = [reader for reader in self._delivered if reader[1] == partition]
-        needed = [min(self._pending[reader], default=self._delivered[reader]) for reader in readers]
-        passed = [entry for entry in self._streams[partition] if entry < min(needed, default=0)]
-        for entry in passed:
-            del self._streams[partition][entry]
-        return len(passed)
+        return [dict(self._streams[partition].counts.get(bucket, {})) for bucket in buckets]
 
     async def ping(self) -> None:
         """See EventLog."""
@@ -100,8 +81,7 @@ class MemoryEventLog:
         if event.event_id in self._seen[partition]:
             return Verdict.DUPLICATE
         self._seen[partition].add(event.event_id)
-        self._streams[partition][self._appended] = event
-        self._appended += 1
+        self._streams[partition].add(event.to_json())
         if event.event_type == EventType.IMPRESSION:
             self._show(event)
         else:

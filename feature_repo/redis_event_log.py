@@ -1,25 +1,13 @@
 """The event log in Redis; see redis_layout for what lies where."""
 
-import hashlib
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from importlib.resources import files
+from collections.abc import Iterable, Sequence
 from typing import Any, Self, cast
 
 from redis.asyncio import BlockingConnectionPool, Redis, RedisCluster
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import (
-    ClusterError,
-    ConnectionError,  # noqa: A004
-    OutOfMemoryError,
-    ReadOnlyError,
-    ResponseError,
-    TimeoutError,  # noqa: A004
-)
 
-from feature_repo.errors import LogUnavailableError
 from feature_repo.event_log import (
     Shopper,
     Verdict,
@@ -29,9 +17,11 @@ from feature_repo.event_log import (
     window_event,
 )
 from feature_repo.events import LoggedEvent
+from feature_repo.log_reader import LogReader
 from feature_repo.online_user import USER_FIELDS, decode_user, user_key
+from feature_repo.redis_functions import Call, RedisFunctions, explained
 from feature_repo.redis_layout import (
-    EVENT_FIELD,
+    count_key,
     decode_exposures,
     decode_link,
     decode_window,
@@ -40,11 +30,12 @@ from feature_repo.redis_layout import (
     key,
     stream_key,
 )
+from feature_repo.redis_letter_reader import RedisLetterReader
+from feature_repo.redis_log_reader import RedisLogReader
 from feature_repo.schema import DAY, HOUR, SECOND, EventType, shopper_key
 from feature_repo.settings import Settings
 
 _MILLISECOND = SECOND // 1000
-_Call = tuple[str | bytes | int, ...]
 
 
 class RedisEventLog:
@@ -57,10 +48,7 @@ class RedisEventLog:
         self._window_ms = _milliseconds(settings.window_ttl_days * DAY)
         self._exposures_ms = _milliseconds(settings.exposures_ttl_days * DAY)
         self._link_ms = _milliseconds(settings.link_ttl_days * DAY)
-        # Servers of two releases may share one Redis: each calls the functions it was shipped with.
-        source = files(__package__).joinpath("event_log.lua").read_text()
-        self._version = hashlib.sha256(source.encode()).hexdigest()[:12]
-        self._library = source.replace("VERSION", self._version)
+        self._functions = RedisFunctions(client)
 
     @classmethod
     def connect(cls, url: str, settings: Settings) -> Self:
@@ -92,7 +80,7 @@ class RedisEventLog:
         ]
         # Links go first: who reads an event of a visitor's user can then also find it by the visitor.
         links = self._link_calls(events)
-        replies = (await self._call([*links, *appends]))[len(links) :]
+        replies = (await self._functions.call([*links, *appends]))[len(links) :]
         verdicts = [Verdict.DUPLICATE] * len(events)
         for partition, accepted in zip(places, replies, strict=True):
             for place, new in zip(places[partition], accepted, strict=True):
@@ -104,7 +92,7 @@ class RedisEventLog:
         keys = [shopper_key(None, visitor_id)] if visitor_id else []
         if user_id:
             keys.append(shopper_key(user_id, None))
-        with _explained():
+        with explained():
             if user_id or not visitor_id:
                 sets = await self._read(keys)
             else:
@@ -117,51 +105,26 @@ class RedisEventLog:
             user_id, zip(windows, exposures, strict=True), self._settings.window_size, features
         )
 
-    async def deliver(
-        self, group: str, consumer: str, partition: int, count: int
-    ) -> list[tuple[str, LoggedEvent]]:
+    def reader(self, group: str, consumer: str) -> LogReader:
         """See EventLog."""
-        stream = stream_key(partition)
-        with _explained():
-            try:
-                entries = await self._read_group(group, consumer, stream, "0", count)
-            except ResponseError as error:
-                if not str(error).startswith("NOGROUP"):
-                    raise
-                await self._create_group(group, stream)
-                entries = []
-            if len(entries) < count:
-                entries += await self._read_group(group, consumer, stream, ">", count - len(entries))
-        return [
-            (entry_id.decode(), LoggedEvent.from_json(fields[EVENT_FIELD])) for entry_id, fields in entries
-        ]
+        return RedisLogReader(self._client, self._functions, self._settings, group, consumer)
 
-    async def acknowledge(self, group: str, partition: int, entry_ids: Sequence[str]) -> None:
+    def letters(self, group: str) -> LogReader:
         """See EventLog."""
-        if entry_ids:
-            with _explained():
-                await self._client.xack(stream_key(partition), group, *entry_ids)
+        return RedisLetterReader(self._client, self._functions, self._settings, group, group)
 
-    async def trim(self, partition: int) -> int:
-        """See EventLog. The last entry that was delivered stays."""
-        stream = stream_key(partition)
-        with _explained():
-            if not await self._client.exists(stream):
-                return 0
-            # The order matters: what is delivered after the first call lies above what it returns.
-            groups = await self._client.xinfo_groups(stream)
-            oldest_needed = []
-            for group in groups:
-                pending = await self._client.xpending(stream, group["name"])
-                oldest_needed.append(pending["min"] or group["last-delivered-id"])
-            if not oldest_needed:
-                return 0
-            bound = min(oldest_needed, key=_entry_order)
-            return cast("int", await self._client.xtrim(stream, minid=bound, approximate=False))
+    async def item_counts(self, partition: int, buckets: Sequence[tuple[str, int]]) -> list[dict[str, int]]:
+        """See EventLog. One round trip."""
+        with explained():
+            async with self._client.pipeline(transaction=False) as pipe:
+                for window, start in buckets:
+                    pipe.hgetall(count_key(partition, window, start))
+                found = await pipe.execute()
+        return [{field.decode(): int(number) for field, number in counts.items()} for counts in found]
 
     async def ping(self) -> None:
         """See EventLog."""
-        with _explained():
+        with explained():
             await cast("Any", self._client.ping())
 
     async def aclose(self) -> None:
@@ -171,13 +134,13 @@ class RedisEventLog:
     def _set(self, kind: str, shopper: str) -> str:
         return key(partition_of(shopper, self.partitions), kind, shopper)
 
-    def _append_call(self, partition: int, events: Sequence[LoggedEvent]) -> _Call:
+    def _append_call(self, partition: int, events: Sequence[LoggedEvent]) -> Call:
         keys = [stream_key(partition)]
         args: list[str | bytes | int] = [self._dedup_ms]
         for event in events:
             keys += [key(partition, "seen", event.event_id), key(partition, _kind(event), event.shopper)]
             args += [event.timestamp, *self._member(event), event.to_json()]
-        return ("FCALL", f"freshet_append_{self._version}", len(keys), *keys, *args)
+        return self._functions.call_of("append", keys, args)
 
     def _member(self, event: LoggedEvent) -> tuple[bytes, int, int]:
         """What an event adds to its sorted set, the set's size and its life in milliseconds."""
@@ -185,7 +148,7 @@ class RedisEventLog:
             return (event.item_id or "").encode(), self._settings.exposures_size, self._exposures_ms
         return encode_window_event(window_event(event)), self._settings.window_size, self._window_ms
 
-    def _link_calls(self, events: Sequence[LoggedEvent]) -> list[_Call]:
+    def _link_calls(self, events: Sequence[LoggedEvent]) -> list[Call]:
         keys: dict[int, list[str]] = defaultdict(list)
         args: dict[int, list[bytes | int]] = defaultdict(list)
         for visitor_id, (timestamp, event_id, user_id) in newest_links(events).items():
@@ -193,28 +156,7 @@ class RedisEventLog:
             partition = partition_of(visitor, self.partitions)
             keys[partition].append(self._set("link", visitor))
             args[partition] += [timestamp, encode_link(event_id, user_id)]
-        name = f"freshet_link_{self._version}"
-        return [("FCALL", name, len(keys[p]), *keys[p], self._link_ms, *args[p]) for p in keys]
-
-    async def _call(self, calls: Sequence[_Call]) -> list[Any]:
-        """Replies to function calls sent in one round trip; a server that lacks the functions gets them."""
-        with _explained():
-            replies = await self._send(calls)
-            unknown = [n for n, reply in enumerate(replies) if _is_unknown_function(reply)]
-            if unknown:
-                await cast("Any", self._client.function_load(self._library, replace=True))
-                for n, reply in zip(unknown, await self._send([calls[n] for n in unknown]), strict=True):
-                    replies[n] = reply
-            for reply in replies:
-                if isinstance(reply, Exception):
-                    raise reply
-        return replies
-
-    async def _send(self, calls: Sequence[_Call]) -> list[Any]:
-        async with self._client.pipeline(transaction=False) as pipe:
-            for call in calls:
-                pipe.execute_command(*call)
-            return await pipe.execute(raise_on_error=False)
+        return [self._functions.call_of("link", keys[p], [self._link_ms, *args[p]]) for p in keys]
 
     async def _read(self, shoppers: Iterable[str], *links: str) -> list[Any]:
         """Window, exposures and features of each shopper in turn, then each link, in one round trip."""
@@ -227,39 +169,6 @@ class RedisEventLog:
                 pipe.zrange(link, 0, -1)
             return await pipe.execute()
 
-    async def _read_group(
-        self, group: str, consumer: str, stream: str, start: str, count: int
-    ) -> list[tuple[bytes, dict[bytes, bytes]]]:
-        reply = await self._client.xreadgroup(group, consumer, {stream: start}, count=count)
-        return list(reply[0][1]) if reply else []
-
-    async def _create_group(self, group: str, stream: str) -> None:
-        try:
-            await self._client.xgroup_create(stream, group, id="0", mkstream=True)
-        except ResponseError as error:  # another consumer was first
-            if not str(error).startswith("BUSYGROUP"):
-                raise
-
-
-@contextmanager
-def _explained() -> Iterator[None]:
-    """Turn what Redis says when it is away or full into LogUnavailableError."""
-    try:
-        yield
-    except (ConnectionError, TimeoutError, ClusterError) as error:
-        raise LogUnavailableError(
-            f"the event log cannot be reached ({error}): see that Redis runs where FRESHET_REDIS_URL or "
-            "FRESHET_REDIS_PORT says, then send the same events again"
-        ) from error
-    except ResponseError as error:
-        refused = isinstance(error, OutOfMemoryError | ReadOnlyError)
-        if not refused and not str(error).startswith(("MISCONF", "NOREPLICAS")):
-            raise
-        raise LogUnavailableError(
-            f"the event log takes no writes ({error}): give Redis memory or disk, or drain the log, then "
-            "send the same events again"
-        ) from error
-
 
 def _kind(event: LoggedEvent) -> str:
     return "shown" if event.event_type == EventType.IMPRESSION else "window"
@@ -267,11 +176,3 @@ def _kind(event: LoggedEvent) -> str:
 
 def _milliseconds(microseconds: float) -> int:
     return max(1, round(microseconds / _MILLISECOND))
-
-
-def _is_unknown_function(reply: object) -> bool:
-    return isinstance(reply, ResponseError) and "Function not found" in str(reply)
-
-
-def _entry_order(entry_id: bytes) -> tuple[int, ...]:
-    return tuple(map(int, entry_id.split(b"-")))

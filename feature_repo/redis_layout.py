@@ -1,13 +1,16 @@
 """Names and values under which the event log lies in Redis.
 
     freshet:{p}:log             stream      every accepted event, as JSON in the field ``event``
+    freshet:{p}:dead            stream      entries that a group could not process, with the group and the reason
+    freshet:{p}:count:WINDOW:START hash     events by type and item, in the bucket that began then (microseconds)
     freshet:{p}:seen:EVENT_ID   string      dedup mark
     freshet:{p}:window:SHOPPER  sorted set  newest events by (timestamp, event_id), impressions left out
     freshet:{p}:shown:SHOPPER   sorted set  item_id by the latest time it was shown
     freshet:{p}:link:SHOPPER    sorted set  the one newest user of a visitor, by (timestamp, event_id)
 
 SHOPPER is the shopper key and ``p`` its partition. As a hash tag it keeps all that one call touches in one
-slot of a cluster; it comes first, so braces in an id cannot move it. All but the stream expire.
+slot of a cluster; it comes first, so braces in an id cannot move it. All but the streams expire; the log is trimmed
+to what some group still needs, the dead letters to the newest.
 """
 
 from collections.abc import Iterable, Sequence
@@ -18,6 +21,9 @@ import orjson
 from feature_repo.session_window import WindowEvent
 
 EVENT_FIELD: Final = b"event"
+GROUP_FIELD: Final = b"group"
+REASON_FIELD: Final = b"reason"
+"""Of a dead letter, beside its event."""
 
 _SEPARATOR: Final = b"\x1f"
 """Ends an id inside a member. No id contains it, and it sorts before every character that an id may have."""
@@ -26,6 +32,21 @@ _SEPARATOR: Final = b"\x1f"
 def stream_key(partition: int) -> str:
     """Name of a partition's stream."""
     return f"freshet:{{{partition}}}:log"
+
+
+def dead_key(partition: int) -> str:
+    """Name of a partition's dead letters."""
+    return f"freshet:{{{partition}}}:dead"
+
+
+def count_key(partition: int, window: str, start: int) -> str:
+    """Name of a bucket of a partition's item counts."""
+    return f"freshet:{{{partition}}}:count:{window}:{start}"
+
+
+def count_field(event_type: str, item_id: str) -> str:
+    """Field of a bucket; no event type contains a colon."""
+    return f"{event_type}:{item_id}"
 
 
 def key(partition: int, kind: str, name: str) -> str:

@@ -20,6 +20,9 @@ class Settings(BaseSettings):
 
     host: str = Field("127.0.0.1", description="Address the API listens on.")
     port: int = Field(8000, ge=1, le=65535, description="Port the API listens on.")
+    stream_metrics_port: int = Field(
+        8001, ge=1, le=65535, description="Port at which `freshet stream` answers Prometheus."
+    )
     airflow_port: int = Field(8080, ge=1, le=65535, description="Port of Airflow's UI and REST API.")
     airflow_task_log_port: int = Field(
         8793,
@@ -46,6 +49,15 @@ class Settings(BaseSettings):
     dedup_hours: float = Field(24, gt=0, description="How long the log recognises an event_id it has seen.")
     link_ttl_days: float = Field(
         90, gt=0, description="A visitor's link to a user lives so long after its last use."
+    )
+    consumer_idle_seconds: float = Field(
+        60, gt=0, description="A consumer of the log that holds entries so long is taken for dead."
+    )
+    deliveries_before_burial: int = Field(
+        5, ge=1, description="An event that failed so often goes to the dead letters."
+    )
+    dead_letters_kept: int = Field(
+        10_000, ge=1, description="Newest events that could not be processed, kept per partition."
     )
     event_max_ahead_seconds: float = Field(
         300, ge=0, description="Events later than now by more are refused."

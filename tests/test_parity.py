@@ -77,7 +77,7 @@ async def test_features_of_1000_logged_requests_equal_those_replayed_from_the_ar
                 await api.send({Event.TYPE: kind, Event.ITEM: item, **shopper})
             await api.recommend(k=10, **shopper)
         archive = Archive(tmp_path / "drained")
-        await drain(live, archive)
+        await drain(live, archive, shop)
     replayed = Replayer(bundle, archive, shop)
     requests = pq.read_table(shop.served_dir / "requests").to_pylist()
     assert len(requests) == REQUESTS

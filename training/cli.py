@@ -235,6 +235,32 @@ def ingest() -> None:
 
 
 @app.command()
+def stream() -> None:
+    """Consume the event log until Ctrl-C: archive every event, count what happens to items."""
+    from training.stream.stream import stream
+
+    stream(read_settings())
+
+
+@app.command("dead-letters")
+def dead_letters(
+    *,
+    replay: Annotated[
+        bool, typer.Option("--replay", help="Process them again; what fails again stays.")
+    ] = False,
+) -> None:
+    """Show the events that could not be processed, and why."""
+    from rich.console import Console
+
+    from training.stream.dead_letters import read, replay_all, show
+
+    settings = read_settings()
+    if replay:
+        typer.echo(f"{replay_all(settings)} dead letters were processed")
+    show(read(settings), Console())
+
+
+@app.command()
 def redis() -> None:
     """Run the Redis of this FRESHET_HOME until Ctrl-C, for other processes to share."""
     from serving.embedded_redis import run_redis

@@ -2,18 +2,20 @@
 
 import asyncio
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from feature_repo.archive import Archive
 from feature_repo.event_log import EventLog
-from feature_repo.events import LoggedEvent, to_table
 from feature_repo.redis_event_log import RedisEventLog
 from feature_repo.settings import Settings
 from serving.embedded_redis import embedded_redis
+from training.stream.archiving import Archiving
+from training.stream.consumer import Consumer
 
-GROUP = "archive"
-"""Consumer group of the archive."""
+BATCH: Final = 2000
+"""Events of each partition in one round: many, so that few files are written."""
+CONSUMER: Final = "ingest"
 
 
 @dataclass(frozen=True)
@@ -30,7 +32,7 @@ def ingest(settings: Settings) -> Ingested:
     async def run(url: str) -> int:
         log = RedisEventLog.connect(url, settings)
         try:
-            return await drain(log, Archive(settings.archive_dir))
+            return await drain(log, Archive(settings.archive_dir), settings)
         finally:
             await log.aclose()
 
@@ -39,30 +41,18 @@ def ingest(settings: Settings) -> Ingested:
         return Ingested(asyncio.run(run(url)), until)
 
 
-async def drain(log: EventLog, archive: Archive, *, batch_size: int = 2000) -> int:
+async def drain(log: EventLog, archive: Archive, settings: Settings, *, batch_size: int = BATCH) -> int:
     """Move what the log holds into the archive; returns the number of events.
 
-    A round takes up to ``batch_size`` events from each partition, so few files are written. Events are
-    acknowledged only when the archive has them on disk: after a crash they come again, and compaction leaves
-    each once. Entries that every group has passed are then trimmed.
-    Raises LogUnavailableError when the log cannot be reached; what was not acknowledged comes again.
+    What a consumer was given that died is taken over. Raises LogUnavailableError when the log cannot be reached;
+    what was not acknowledged comes again.
     """
-    moved = 0
-    while True:
-        batches = [
-            await log.deliver(GROUP, GROUP, partition, batch_size) for partition in range(log.partitions)
-        ]
-        events = [event for batch in batches for _, event in batch]
-        if events:
-            archive.append(to_table(events))
-            await _pass(log, batches)
-            moved += len(events)
-        if all(len(batch) < batch_size for batch in batches):
-            return moved
-
-
-async def _pass(log: EventLog, batches: Sequence[Sequence[tuple[str, LoggedEvent]]]) -> None:
-    for partition, batch in enumerate(batches):
-        if batch:
-            await log.acknowledge(GROUP, partition, [entry_id for entry_id, _ in batch])
-            await log.trim(partition)
+    group = Archiving(archive)
+    reader = log.reader(group.name, CONSUMER)
+    consumer = Consumer(group, reader, batch_size=batch_size, patience=settings.deliveries_before_burial)
+    await consumer.take_over(settings.consumer_idle_seconds)
+    moved, more = 0, True
+    while more:
+        done, more = await consumer.round()
+        moved += done
+    return moved

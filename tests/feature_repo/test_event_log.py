@@ -4,7 +4,7 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from redis.crc import key_slot
 from feature_repo.errors import LogUnavailableError
 from feature_repo.event_log import EventLog, Verdict, partition_of
 from feature_repo.events import LoggedEvent
+from feature_repo.log_reader import Delivery, Lag, LogReader
 from feature_repo.redis_event_log import RedisEventLog
 from feature_repo.settings import Settings
 from serving.embedded_redis import embedded_redis, server_binary
@@ -28,13 +29,23 @@ pytestmark = pytest.mark.anyio
 ANN = "u:ann"
 
 
+async def taken(reader: LogReader, partition: int, count: int) -> list[LoggedEvent]:
+    """The next entries of a partition, acknowledged."""
+    batch = await reader.deliver(partition, count)
+    await reader.acknowledge(partition, [delivery.entry_id for delivery in batch])
+    return events_of(batch)
+
+
+def events_of(batch: Sequence[Delivery]) -> list[LoggedEvent]:
+    """The events of entries."""
+    return [delivery.event() for delivery in batch]
+
+
 async def delivered(log: EventLog, group: str = "readers") -> list[LoggedEvent]:
     """Everything of every partition that the group has not had, acknowledged."""
     found = []
     for partition in range(log.partitions):
-        batch = await log.deliver(group, "reader", partition, 1000)
-        await log.acknowledge(group, partition, [entry_id for entry_id, _ in batch])
-        found += [logged for _, logged in batch]
+        found += await taken(log.reader(group, "reader"), partition, 1000)
     return found
 
 
@@ -82,51 +93,102 @@ async def test_a_partition_is_delivered_in_batches_of_the_size_asked_for(log: Ev
     events = [event(number) for number in range(5)]
     await log.append(events)
     partition = partition_of(ANN, log.partitions)
-    batches = []
-    for _ in range(4):
-        batch = await log.deliver("readers", "reader", partition, 2)
-        await log.acknowledge("readers", partition, [entry_id for entry_id, _ in batch])
-        batches.append([logged for _, logged in batch])
+    batches = [await taken(log.reader("readers", "reader"), partition, 2) for _ in range(4)]
     assert batches == [events[:2], events[2:4], events[4:], []]
 
 
 async def test_what_was_not_acknowledged_comes_again_before_what_is_new(log: EventLog) -> None:
     partition = partition_of(ANN, log.partitions)
     await log.append([event(1), event(2)])
-    first, second = await log.deliver("readers", "reader", partition, 10)
-    await log.acknowledge("readers", partition, [first[0]])
+    reader = log.reader("readers", "reader")
+    first, second = await reader.deliver(partition, 10)
+    await reader.acknowledge(partition, [first.entry_id])
     await log.append([event(3)])
-    again = await log.deliver("readers", "reader", partition, 10)
+    again = await reader.deliver(partition, 10)
     assert again[0] == second
-    assert [logged for _, logged in again] == [event(2), event(3)]
+    assert events_of(again) == [event(2), event(3)]
 
 
 async def test_consumers_of_a_group_share_the_work_and_groups_do_not(log: EventLog) -> None:
     partition = partition_of(ANN, log.partitions)
     await log.append([event(1), event(2)])
-    one = await log.deliver("readers", "one", partition, 1)
-    two = await log.deliver("readers", "two", partition, 10)
-    assert [logged for _, logged in one + two] == [event(1), event(2)]
+    one = await log.reader("readers", "one").deliver(partition, 1)
+    two = await log.reader("readers", "two").deliver(partition, 10)
+    assert events_of(one + two) == [event(1), event(2)]
     assert await delivered(log, "others") == [event(1), event(2)]
 
 
 async def test_trimming_leaves_what_any_group_still_needs(log: EventLog) -> None:
     partition = partition_of(ANN, log.partitions)
     await log.append([event(number) for number in range(6)])
-    assert await log.trim(partition) == 0  # nobody has read
+    slow = log.reader("slow", "reader")
+    assert await slow.trim(partition) == 0  # nobody has read
     await delivered(log, "fast")
-    slow = await log.deliver("slow", "reader", partition, 4)
-    await log.acknowledge("slow", partition, [entry_id for entry_id, _ in slow[:2]])
-    assert await log.trim(partition) == 2
-    assert [logged for _, logged in await log.deliver("slow", "reader", partition, 10)] == [
-        event(number) for number in range(2, 6)
-    ]
+    batch = await slow.deliver(partition, 4)
+    await slow.acknowledge(partition, [delivery.entry_id for delivery in batch[:2]])
+    assert await slow.trim(partition) == 2
+    assert events_of(await slow.deliver(partition, 10)) == [event(number) for number in range(2, 6)]
 
 
 async def test_a_partition_that_nobody_wrote_has_nothing_to_deliver_or_trim(log: EventLog) -> None:
-    assert await log.trim(0) == 0
-    assert await log.deliver("readers", "reader", 0, 10) == []
-    assert await log.trim(0) == 0
+    reader = log.reader("readers", "reader")
+    assert await reader.trim(0) == 0
+    assert await reader.deliver(0, 10) == []
+    assert await reader.trim(0) == 0
+    assert await reader.lag(0) == Lag(0, None)
+
+
+async def test_what_a_dead_consumer_held_is_taken_over_when_it_was_silent_long_enough(log: EventLog) -> None:
+    partition = partition_of(ANN, log.partitions)
+    await log.append([event(1), event(2)])
+    dead, heir = log.reader("readers", "dead"), log.reader("readers", "heir")
+    held = await dead.deliver(partition, 10)
+    assert await heir.take_over(partition, 60) == 0
+    assert await heir.deliver(partition, 10) == []
+    assert await heir.take_over(partition, 0) == 2
+    assert await heir.deliver(partition, 10) == held
+    assert await dead.deliver(partition, 10) == []
+    assert await log.reader("others", "heir").take_over(partition, 0) == 0
+
+
+async def test_an_entry_knows_how_often_it_was_delivered(log: EventLog) -> None:
+    partition, reader = partition_of(ANN, log.partitions), log.reader("readers", "reader")
+    await log.append([event(1)])
+    for times in (1, 2, 3):
+        [delivery] = await reader.deliver(partition, 10)
+        assert await reader.deliveries(partition, delivery.entry_id) == times
+    await reader.acknowledge(partition, [delivery.entry_id])
+    assert await reader.deliveries(partition, delivery.entry_id) == 0
+
+
+async def test_a_buried_entry_is_done_for_its_group_and_kept_with_the_reason(log: EventLog) -> None:
+    partition, reader = partition_of(ANN, log.partitions), log.reader("readers", "reader")
+    await log.append([event(1), event(2)])
+    first, _ = await reader.deliver(partition, 10)
+    await reader.bury(partition, first, "ValueError: no")
+    await reader.bury(partition, first, "ValueError: again")  # as after a crash: it is buried once
+    [letter] = await reader.dead_letters(partition)
+    assert (letter.group, letter.reason, letter.content) == ("readers", "ValueError: no", event(1).to_json())
+    assert events_of(await reader.deliver(partition, 10)) == [event(2)]
+    assert await delivered(log, "others") == [event(1), event(2)]
+    await reader.exhume(partition, [letter.letter_id])
+    assert await reader.dead_letters(partition) == []
+
+
+async def test_a_group_lags_by_what_it_was_not_given_and_by_what_it_has_not_done(log: EventLog) -> None:
+    partition, reader = partition_of(ANN, log.partitions), log.reader("readers", "reader")
+    before = time.time_ns() // 1_000_000 * 1000
+    await log.append([event(number) for number in range(5)])
+    assert (await reader.lag(partition)).entries == 5
+    first, *_ = await reader.deliver(partition, 2)
+    lag = await reader.lag(partition)
+    assert lag.entries == 5
+    assert lag.since is not None
+    assert before <= lag.since <= time.time_ns() // 1000
+    await reader.acknowledge(partition, [first.entry_id])
+    assert (await reader.lag(partition)).entries == 4
+    await delivered(log)
+    assert await reader.lag(partition) == Lag(0, None)
 
 
 @pytest.fixture
@@ -157,13 +219,14 @@ class TestRedis:
         self, redis_log: RedisEventLog, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         calls: list[tuple[Any, ...]] = []
-        send = redis_log._send
+        functions = redis_log._functions
+        send = functions.send
 
         async def spy(commands: Any) -> Any:
             calls.extend(commands)
             return await send(commands)
 
-        monkeypatch.setattr(redis_log, "_send", spy)
+        monkeypatch.setattr(functions, "send", spy)
         await redis_log.append(
             [
                 event(number, event_id=an_id, user_id=user, visitor_id=an_id, item_id=an_id)

@@ -46,9 +46,9 @@ class BreakableLog(MemoryEventLog):
 async def logged(log: EventLog) -> list[LoggedEvent]:
     """Everything that the log holds, by event_id."""
     found = [
-        event
+        delivery.event()
         for partition in range(log.partitions)
-        for _, event in await log.deliver("test", "test", partition, 10_000)
+        for delivery in await log.reader("test", "test").deliver(partition, 10_000)
     ]
     return sorted(found, key=lambda event: event.event_id)
 

@@ -290,9 +290,9 @@ class TestRedis:
             log = RedisEventLog.connect(given.redis_url.get_secret_value(), given)  # type: ignore[union-attr]
             await log.append([event(number, user_id=f"u{number}") for number in range(30)])
             assert state.backlog(given).found.startswith("30 events wait, the oldest since ")
-            await log.deliver("archive", "archive", 0, 1)  # taken but not acknowledged, it still waits
+            await log.reader("archive", "ingest").deliver(0, 1)  # taken but not acknowledged, it still waits
             assert state.backlog(given).found.startswith("30 events wait")
-            await drain(log, Archive(given.archive_dir))
+            await drain(log, Archive(given.archive_dir), given)
             await log.aclose()
 
         asyncio.run(run())

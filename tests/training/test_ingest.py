@@ -40,50 +40,55 @@ class FailingArchive(Archive):
         raise OSError("the machine went away")
 
 
-async def test_everything_logged_is_archived_once(log: EventLog, tmp_path: Path) -> None:
+async def test_everything_logged_is_archived_once(log: EventLog, tmp_path: Path, settings: Settings) -> None:
     archive = Archive(tmp_path / "archive")
     await log.append(SHOPPERS)
-    assert await drain(log, archive) == 100
+    assert await drain(log, archive, settings) == 100
     assert archive.read().equals(to_table(SHOPPERS))
 
 
-async def test_draining_again_finds_only_what_is_new(log: EventLog, tmp_path: Path) -> None:
+async def test_draining_again_finds_only_what_is_new(
+    log: EventLog, tmp_path: Path, settings: Settings
+) -> None:
     archive = Archive(tmp_path / "archive")
     await log.append(SHOPPERS[:60])
-    assert await drain(log, archive) == 60
-    assert await drain(log, archive) == 0
+    assert await drain(log, archive, settings) == 60
+    assert await drain(log, archive, settings) == 0
     await log.append(SHOPPERS)
-    assert await drain(log, archive) == 40
+    assert await drain(log, archive, settings) == 40
     assert archive.read().equals(to_table(SHOPPERS))
 
 
-async def test_small_batches_drain_everything(log: EventLog, tmp_path: Path) -> None:
+async def test_small_batches_drain_everything(log: EventLog, tmp_path: Path, settings: Settings) -> None:
     archive = Archive(tmp_path / "archive")
     await log.append(SHOPPERS)
-    assert await drain(log, archive, batch_size=1) == 100
+    assert await drain(log, archive, settings, batch_size=1) == 100
     assert archive.read().equals(to_table(SHOPPERS))
 
 
 @pytest.mark.parametrize("after_writing", [False, True])
 async def test_a_crash_before_acknowledging_loses_nothing_and_doubles_nothing(
-    log: EventLog, tmp_path: Path, *, after_writing: bool
+    log: EventLog, tmp_path: Path, settings: Settings, *, after_writing: bool
 ) -> None:
     await log.append(SHOPPERS)
     with pytest.raises(OSError, match="went away"):
-        await drain(log, FailingArchive(tmp_path / "archive", after_writing=after_writing), batch_size=2)
+        await drain(
+            log, FailingArchive(tmp_path / "archive", after_writing=after_writing), settings, batch_size=2
+        )
     await log.append([event(200)])
     archive = Archive(tmp_path / "archive")
-    await drain(log, archive)
+    await drain(log, archive, settings)
     archive.compact()
     assert archive.read().equals(to_table([*SHOPPERS, event(200)]))
 
 
-async def test_what_the_archive_has_leaves_the_log(log: EventLog, tmp_path: Path) -> None:
+async def test_what_the_archive_has_leaves_the_log(log: EventLog, tmp_path: Path, settings: Settings) -> None:
     await log.append([event(number) for number in range(10)])
-    await drain(log, Archive(tmp_path / "archive"))
-    held = [await log.deliver("late", "late", partition, 100) for partition in range(log.partitions)]
+    await drain(log, Archive(tmp_path / "archive"), settings)
+    late = log.reader("late", "late")
+    held = [await late.deliver(partition, 100) for partition in range(log.partitions)]
     # The last entry of a stream stays, as the mark of how far its readers are.
-    assert [logged for batch in held for _, logged in batch] == [event(9)]
+    assert [delivery.event() for batch in held for delivery in batch] == [event(9)]
 
 
 @hypothesis_settings(max_examples=25, deadline=None)
@@ -94,13 +99,14 @@ def test_the_archive_depends_on_the_set_of_events_alone(open_log: OpenLog, data:
     drained_after = data.draw(st.sets(st.sampled_from(range(len(batches)))))
 
     async def deliver_all(root: Path) -> None:
-        async with open_log(Settings(log_partitions=3, redis_timeout_seconds=5)) as log:
+        settings = Settings(log_partitions=3, redis_timeout_seconds=5)
+        async with open_log(settings) as log:
             archive = Archive(root)
             for number, batch in enumerate(batches):
                 await log.append(batch)
                 if number in drained_after:
-                    await drain(log, archive, batch_size=3)
-            await drain(log, archive)
+                    await drain(log, archive, settings, batch_size=3)
+            await drain(log, archive, settings)
             archive.compact()
             ordered = sorted(history, key=lambda happened: (happened.timestamp, happened.event_id))
             assert archive.read().equals(to_table(ordered))

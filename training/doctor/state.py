@@ -14,7 +14,7 @@ from feature_repo.settings import Settings
 from serving.embedded_redis import server_binary
 from training.doctor.finding import Finding, Level, date_text
 from training.doctor.redis_client import connect, redis_url
-from training.ingest import GROUP
+from training.stream.archiving import Archiving
 
 STALE: Final = 2 * DAY
 """A shop that sends events and ingests them daily is never so far behind, in microseconds."""
@@ -96,12 +96,12 @@ def backlog(settings: Settings) -> Finding:
 def _waiting(client: Redis, stream: str) -> tuple[int, int | None]:
     """How many events of a stream are not in the archive, and when the oldest arrived, in microseconds."""
     groups = cast("list[Any]", client.xinfo_groups(stream)) if client.exists(stream) else []
-    group = next((group for group in groups if group["name"] == GROUP), None)
+    group = next((group for group in groups if group["name"] == Archiving.name), None)
     if group is None:
         number, taken, after = cast("int", client.xlen(stream)), None, "0"
     else:
         number = group["pending"] + (group["lag"] or 0)
-        taken, after = cast("Any", client.xpending(stream, GROUP))["min"], group["last-delivered-id"]
+        taken, after = cast("Any", client.xpending(stream, Archiving.name))["min"], group["last-delivered-id"]
     untaken = cast("list[Any]", client.xrange(stream, min=f"({after}", count=1))
     oldest = taken or (untaken[0][0] if untaken else None)
     return number, int(oldest.partition("-")[0]) * 1000 if oldest else None

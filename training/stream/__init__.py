@@ -1,0 +1,1 @@
+"""The stream side: consumers of the event log, running all the time."""

@@ -1,0 +1,96 @@
+"""``freshet stream``: all groups of consumers in one process, until it is told to stop."""
+
+import asyncio
+import logging
+import os
+import signal
+import socket
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Final
+
+from feature_repo.errors import LogUnavailableError
+from feature_repo.log_reader import LogReader
+from feature_repo.redis_event_log import RedisEventLog
+from feature_repo.settings import Settings
+from serving.embedded_redis import embedded_redis
+from training.ingest import BATCH
+from training.stream.consumer import Consumer, Group
+from training.stream.groups import groups
+from training.stream.metrics import StreamMetrics, serving_metrics
+
+RETRY_SECONDS: Final = 1.0
+"""Pause before the next try when the log is away or the disk full."""
+OBSERVE_SECONDS: Final = 5.0
+"""Pause between two looks at how far the groups are behind."""
+
+logger = logging.getLogger(__name__)
+
+
+def stream(settings: Settings) -> None:
+    """Consume until SIGINT or SIGTERM; what is under way is finished first."""
+    with embedded_redis(settings) as url:
+        asyncio.run(_stream(settings, url))
+
+
+async def _stream(settings: Settings, url: str) -> None:
+    stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for name in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(name, stopping.set)
+    log = RedisEventLog.connect(url, settings)
+    me = f"{socket.gethostname()}-{os.getpid()}"
+    metrics = StreamMetrics()
+    members = groups(settings)
+    readers = [log.reader(group.name, me) for group in members]
+    with serving_metrics(metrics, settings):
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                for group, reader in zip(members, readers, strict=True):
+                    tasks.create_task(_consume(group, reader, settings, metrics, stopping))
+                tasks.create_task(_observe(metrics, readers, stopping))
+        finally:
+            await log.aclose()
+
+
+async def _consume(
+    group: Group, reader: LogReader, settings: Settings, metrics: StreamMetrics, stopping: asyncio.Event
+) -> None:
+    """Rounds of one group. A log that is away, or a full disk, is waited for."""
+    consumer = Consumer(group, reader, batch_size=BATCH, patience=settings.deliveries_before_burial)
+    looked_for_dead = 0.0
+    is_away = False
+    while not stopping.is_set():
+        try:
+            if time.monotonic() - looked_for_dead > settings.consumer_idle_seconds / 2:
+                taken_over = await consumer.take_over(settings.consumer_idle_seconds)
+                metrics.count_taken_over(group.name, taken_over)
+                looked_for_dead = time.monotonic()
+            done, more = await consumer.round()
+        except (LogUnavailableError, OSError) as error:
+            if not is_away:
+                logger.warning("%s waits: %s", group.name, error)
+            is_away = True
+            await _rest(stopping, RETRY_SECONDS)
+            continue
+        if is_away:
+            logger.warning("%s goes on", group.name)
+        is_away = False
+        metrics.count_done(group.name, done)
+        if not more:
+            await _rest(stopping, group.rest_seconds)
+
+
+async def _observe(metrics: StreamMetrics, readers: Sequence[LogReader], stopping: asyncio.Event) -> None:
+    """Look at lag and dead letters now and then."""
+    while not stopping.is_set():
+        with suppress(LogUnavailableError):
+            for reader in readers:
+                await metrics.observe(reader)
+        await _rest(stopping, OBSERVE_SECONDS)
+
+
+async def _rest(stopping: asyncio.Event, seconds: float) -> None:
+    with suppress(TimeoutError):
+        await asyncio.wait_for(stopping.wait(), seconds)
