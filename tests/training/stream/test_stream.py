@@ -1,0 +1,100 @@
+"""``freshet stream`` as people run it: real processes over a real Redis."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+from redis import Redis
+
+from feature_repo.archive import Archive
+from feature_repo.item_activity import ACTIVITY_WINDOWS
+from feature_repo.redis_event_log import RedisEventLog
+from feature_repo.schema import HOUR
+from feature_repo.settings import Settings
+from tests.conftest import free_port, wait_until
+from tests.feature_repo.log_events import event
+
+pytestmark = [pytest.mark.anyio, pytest.mark.integration]
+
+FRESHET = Path(sys.executable).with_name("freshet")
+_, _, HOURS = ACTIVITY_WINDOWS
+
+
+@contextmanager
+def streaming(settings: Settings, redis_url: str) -> Iterator[subprocess.Popen[bytes]]:
+    """A stream process, which has counted what the log held when this begins."""
+    environment = {
+        **os.environ,
+        "FRESHET_HOME": str(settings.home),
+        "FRESHET_REDIS_URL": redis_url,
+        "FRESHET_STREAM_METRICS_PORT": str(settings.stream_metrics_port),
+        "FRESHET_CONSUMER_IDLE_SECONDS": str(settings.consumer_idle_seconds),
+    }
+    process = subprocess.Popen([FRESHET, "stream"], env=environment, stderr=subprocess.PIPE)
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+
+
+def metric(settings: Settings, line: str) -> float:
+    """Value of a line of the metrics, -1 while there is none."""
+    try:
+        text = httpx.get(f"http://127.0.0.1:{settings.stream_metrics_port}/metrics").text
+    except httpx.TransportError:
+        return -1
+    return next((float(row.split()[-1]) for row in text.splitlines() if row.startswith(line)), -1)
+
+
+@pytest.fixture
+def streamed(settings: Settings) -> Settings:
+    return settings.model_copy(update={"stream_metrics_port": free_port(), "consumer_idle_seconds": 0.5})
+
+
+async def test_events_are_archived_and_counted_while_it_runs_and_it_ends_in_order(
+    streamed: Settings, clean_redis: Redis, redis_url: str
+) -> None:
+    log = RedisEventLog.connect(redis_url, streamed)
+    now = time.time_ns() // 1000
+    await log.append([event(number, user_id=f"user-{number}", timestamp=now) for number in range(50)])
+    with streaming(streamed, redis_url) as process:
+        wait_until(lambda: metric(streamed, 'freshet_stream_done_total{group="archive"}') == 50)
+        wait_until(lambda: metric(streamed, 'freshet_stream_done_total{group="aggregates"}') == 50)
+        assert metric(streamed, "freshet_dead_letters") == 0
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(20) == 0
+        assert process.stderr is not None
+        assert b"Traceback" not in process.stderr.read()
+    assert len(Archive(streamed.archive_dir)) == 50
+    found: Counter[str] = Counter()
+    for partition in range(log.partitions):
+        [counts] = await log.item_counts(partition, [(HOURS.name, HOURS.bucket_of(now))])
+        found.update(counts)
+    assert found == {f"view:i{number}": 1 for number in range(50)}
+    await log.aclose()
+
+
+async def test_what_a_killed_process_had_taken_is_done_by_the_next(
+    streamed: Settings, clean_redis: Redis, redis_url: str
+) -> None:
+    log = RedisEventLog.connect(redis_url, streamed)
+    now = time.time_ns() // 1000 // HOUR * HOUR
+    await log.append([event(number, user_id=f"user-{number}", timestamp=now) for number in range(20)])
+    for group in ("archive", "aggregates"):
+        dead = log.reader(group, "dead")
+        for partition in range(log.partitions):
+            await dead.deliver(partition, 100)
+    with streaming(streamed, redis_url):
+        wait_until(lambda: metric(streamed, 'freshet_stream_taken_over_total{group="archive"}') == 20)
+        wait_until(lambda: metric(streamed, 'freshet_stream_done_total{group="aggregates"}') == 20)
+        wait_until(lambda: len(Archive(streamed.archive_dir)) == 20)
+    await log.aclose()
