@@ -322,7 +322,8 @@ def test_stores_are_reached_only_from_the_inside() -> None:
     assert SERVICES["redis"]["networks"] == SERVICES["postgres"]["networks"] == ["stores"]
 
 
-def test_prometheus_asks_the_api_where_it_listens(demo: Settings) -> None:
+def test_prometheus_asks_the_api_and_the_stream_where_they_listen(demo: Settings) -> None:
     jobs = yaml.safe_load((ROOT / "docker/prometheus.yml").read_text())["scrape_configs"]
-    assert [job["static_configs"] for job in jobs] == [[{"targets": [f"api:{demo.port}"]}]]
+    targets = [config["targets"] for job in jobs for config in job["static_configs"]]
+    assert targets == [[f"api:{demo.port}"], [f"stream:{demo.stream_metrics_port}"]]
     assert "./prometheus.yml:/etc/prometheus/prometheus.yml:ro" in SERVICES["prometheus"]["volumes"]

@@ -27,7 +27,14 @@ from training.demo.processes import api_url, environment
 from training.demo.supervisord_config import log_path
 
 ROOT: Final = Path(__file__).parents[2]
-PORTS: Final = ("redis_port", "airflow_port", "airflow_task_log_port", "airflow_trigger_log_port", "port")
+PORTS: Final = (
+    "redis_port",
+    "airflow_port",
+    "airflow_task_log_port",
+    "airflow_trigger_log_port",
+    "stream_metrics_port",
+    "port",
+)
 SUPERVISORD: Final = "supervisord"
 ENDED: Final = ("success", "failed")
 PATIENCE: Final = 600.0

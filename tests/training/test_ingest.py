@@ -59,6 +59,24 @@ async def test_draining_again_finds_only_what_is_new(
     assert archive.read().equals(to_table(SHOPPERS))
 
 
+async def test_what_another_consumer_has_under_way_is_waited_for_and_taken_over_from_the_dead(
+    log: EventLog, tmp_path: Path, settings: Settings
+) -> None:
+    archive, hasty = Archive(tmp_path / "archive"), settings.model_copy(update={"consumer_idle_seconds": 0.3})
+    await log.append(SHOPPERS)
+    living, dead = log.reader("archive", "living"), log.reader("archive", "dead")
+    held = await living.deliver(0, 1000)
+    await dead.deliver(1, 1000)
+    draining = asyncio.create_task(drain(log, archive, hasty))
+    await asyncio.sleep(0)
+    assert not draining.done()
+    archive.append(to_table([delivery.event() for delivery in held]))
+    await living.acknowledge(0, [delivery.entry_id for delivery in held])
+    assert await draining == len(SHOPPERS) - len(held)
+    archive.compact()
+    assert archive.read().equals(to_table(SHOPPERS))
+
+
 async def test_small_batches_drain_everything(log: EventLog, tmp_path: Path, settings: Settings) -> None:
     archive = Archive(tmp_path / "archive")
     await log.append(SHOPPERS)

@@ -53,6 +53,7 @@ def processes(settings: Settings) -> list[Process]:
         Process("airflow-scheduler", ("airflow", "scheduler"), (port("airflow_task_log_port"),)),
         Process("airflow-dag-processor", ("airflow", "dag-processor")),
         Process("airflow-triggerer", ("airflow", "triggerer"), (port("airflow_trigger_log_port"),)),
+        Process("stream", ("freshet", "stream"), (port("stream_metrics_port"),)),
         Process("api", ("freshet", "serve"), (port("port"),)),
     ]
 

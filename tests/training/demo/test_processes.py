@@ -12,9 +12,14 @@ from training.demo.credentials import credentials, passwords_path
 from training.demo.processes import environment, processes
 
 
-def test_the_six_processes_listen_on_the_ports_of_the_settings() -> None:
+def test_the_processes_listen_on_the_ports_of_the_settings() -> None:
     settings = Settings(
-        redis_port=1, airflow_port=2, airflow_task_log_port=3, airflow_trigger_log_port=4, port=5
+        redis_port=1,
+        airflow_port=2,
+        airflow_task_log_port=3,
+        airflow_trigger_log_port=4,
+        stream_metrics_port=5,
+        port=6,
     )
     ports = {
         process.name: [(port.number, port.setting) for port in process.ports]
@@ -26,7 +31,8 @@ def test_the_six_processes_listen_on_the_ports_of_the_settings() -> None:
         "airflow-scheduler": [(3, "FRESHET_AIRFLOW_TASK_LOG_PORT")],
         "airflow-dag-processor": [],
         "airflow-triggerer": [(4, "FRESHET_AIRFLOW_TRIGGER_LOG_PORT")],
-        "api": [(5, "FRESHET_PORT")],
+        "stream": [(5, "FRESHET_STREAM_METRICS_PORT")],
+        "api": [(6, "FRESHET_PORT")],
     }
 
 
