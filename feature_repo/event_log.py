@@ -21,6 +21,7 @@ class Verdict(StrEnum):
 
     ACCEPTED = "accepted"
     DUPLICATE = "duplicate"
+    SHED = "shed"  # not taken, because the log is nearly full
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +88,9 @@ class EventLog(Protocol):
 
     async def item_counts(self, partition: int, buckets: Sequence[tuple[str, int]]) -> list[dict[str, int]]:
         """Of each bucket, given by the name of its window and its start: the events by TYPE:ITEM."""
+
+    async def fullness(self) -> float:
+        """Share of the memory that the log may take that is taken; 0 without a limit."""
 
     async def ping(self) -> None:
         """Return if the log answers."""

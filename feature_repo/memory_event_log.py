@@ -70,6 +70,10 @@ class MemoryEventLog:
         """See EventLog."""
         return [dict(self._streams[partition].counts.get(bucket, {})) for bucket in buckets]
 
+    async def fullness(self) -> float:
+        """See EventLog."""
+        return 0.0
+
     async def ping(self) -> None:
         """See EventLog."""
 

@@ -1,7 +1,7 @@
 """The event log in Redis; see redis_layout for what lies where."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Self, cast
 
 from redis.asyncio import BlockingConnectionPool, Redis, RedisCluster
@@ -122,6 +122,14 @@ class RedisEventLog:
                 found = await pipe.execute()
         return [{field.decode(): int(number) for field, number in counts.items()} for counts in found]
 
+    async def fullness(self) -> float:
+        """See EventLog. Of a cluster that of the fullest node."""
+        with explained():
+            if isinstance(self._client, RedisCluster):
+                nodes = await self._client.info("memory", target_nodes=RedisCluster.PRIMARIES)
+                return max(map(_fullness, nodes.values()))
+            return _fullness(await self._client.info("memory"))
+
     async def ping(self) -> None:
         """See EventLog."""
         with explained():
@@ -176,3 +184,7 @@ def _kind(event: LoggedEvent) -> str:
 
 def _milliseconds(microseconds: float) -> int:
     return max(1, round(microseconds / _MILLISECOND))
+
+
+def _fullness(memory: Mapping[str, int]) -> float:
+    return memory["used_memory"] / memory["maxmemory"] if memory["maxmemory"] else 0.0

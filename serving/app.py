@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
 
@@ -23,13 +23,16 @@ def create_app(settings: Settings, log: EventLog) -> FastAPI:
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         with service.served_log.running():
             await service.model.refresh()
-            watcher = asyncio.create_task(service.model.watch(settings.bundle_poll_seconds))
+            watchers = [
+                asyncio.create_task(service.model.watch(settings.bundle_poll_seconds)),
+                asyncio.create_task(service.load_shedding.watch()),
+            ]
             try:
                 yield
             finally:
-                watcher.cancel()
-                with suppress(asyncio.CancelledError):
-                    await watcher
+                for watcher in watchers:
+                    watcher.cancel()
+                await asyncio.gather(*watchers, return_exceptions=True)
                 await log.aclose()
 
     app = FastAPI(title="Freshet", summary="Recommendations that follow the click.", lifespan=lifespan)

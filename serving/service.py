@@ -20,6 +20,7 @@ from serving.calibration import Calibration
 from serving.hydration import answers, hydrate
 from serving.ingestion import to_log
 from serving.live_model import LiveModel
+from serving.load_shedding import LoadShedding
 from serving.metrics import Metrics
 from serving.query import Filters, Question
 from serving.schemas import (
@@ -54,16 +55,17 @@ class Service:
         self.served_log = ServedLog(
             settings.served_dir, settings.served_log_queue, settings.served_log_flush_seconds, self.metrics
         )
+        self.load_shedding = LoadShedding(log)
         self._log_is_away = False
 
     async def append(self, received: Sequence[ReceivedEvent]) -> EventResults:
-        """Log events; when this returns they are in the log and in their shoppers' windows.
+        """Log events; when this returns they are in the log and in their shoppers' windows, but for those shed.
 
         Raises RefusedEventsError, and logs none, when any event breaks a rule; LogUnavailableError.
         """
         events = to_log(received, _now(), self.settings)
         try:
-            verdicts = await self.log.append(events)
+            verdicts = await self.load_shedding.append(events)
         except LogUnavailableError:
             self._note_log(away=True)
             raise
