@@ -20,6 +20,7 @@ from filelock import FileLock, Timeout
 
 from feature_repo.encoded_log import EncodedLog
 from feature_repo.errors import InputError
+from feature_repo.ranking_features import RANKING_HASH
 from feature_repo.settings import Settings
 from feature_repo.user_tower import UserTower
 from serving.bundle import Bundle, read_bundle, write_bundle
@@ -105,7 +106,9 @@ def begin(
         write_user_history(settings.features_dir, events, items, split)
         created = time.time_ns() // 1000
         plan = Plan(new_version(created), created, config, split)
-        return TrainingRun.begin(settings, fingerprint(log, (config, split)), plan, events, items)
+        # What an earlier release left unfinished was made for other features.
+        name = fingerprint(log, (config, split, RANKING_HASH))
+        return TrainingRun.begin(settings, name, plan, events, items)
 
 
 def learn_embeddings(run: TrainingRun) -> None:

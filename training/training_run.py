@@ -6,7 +6,7 @@
     runs/<name>/<moment>/       TensorBoard scalars of the embeddings fitted up to that moment
 
 Each file appears whole or not at all, so that a step that was killed is simply done again. The name is the
-fingerprint of log and configuration: the same training begun again goes on where it was.
+fingerprint of log, configuration and ranking features: the same training begun again goes on where it was.
 """
 
 import shutil

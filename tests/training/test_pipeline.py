@@ -21,6 +21,7 @@ from serving.recommender import Recommender
 from tests.training.conftest import FAST, TrainedShop
 from tests.training.tiny_log import Happened, encoded, table
 from training import pipeline
+from training.config import configured
 from training.dataset import read_shop, split_by_time
 from training.evaluation.methods import evaluate
 from training.evaluation.metrics import Interval, Scores
@@ -48,6 +49,39 @@ def log_of(shoppers: int, steps: int) -> list[Happened]:
         for shopper in range(shoppers)
         for step in range(steps)
     ]
+
+
+def short_sessions(*, in_sequence: bool) -> list[Happened]:
+    """Sessions of strangers, all events half a minute apart: one after the other, or all begun at one moment.
+
+    An item is followed by the next of its row of ten, seldom by another.
+    """
+    dice = np.random.default_rng(3)
+    happened: list[Happened] = []
+    for session in range(1500):
+        place, length = int(dice.integers(400)), int(dice.integers(2, 7))
+        for step in range(length):
+            minute = 0.5 * (len(happened) if in_sequence else step)
+            happened.append(Happened(f"stranger {session}", f"i{place:03}", minute))
+            row, column = divmod(place, 10)
+            place = 10 * row + (column + 1) % 10 if dice.random() < 0.9 else int(dice.integers(400))
+    return happened
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("in_sequence", [True, False])
+def test_the_order_of_short_sessions_is_enough_to_learn_from_with_the_defaults(
+    tmp_path: Path, *, in_sequence: bool
+) -> None:
+    settings = Settings(home=tmp_path, redis_url=None)
+    Archive(settings.archive_dir).append(table(short_sessions(in_sequence=in_sequence)))
+    outcome = train(settings, configured(settings))
+    ranked = outcome.scores["ranked"]
+    assert ranked.recall_at_20.mean > 0.85
+    assert ranked.mrr_at_20.mean > 0.6
+    bundle, slates = answers(settings)
+    assert {slate.items.size for slate in slates} == {20}
+    assert bundle.rankers.session is not None
 
 
 @pytest.mark.slow

@@ -12,6 +12,7 @@ from feature_repo.settings import Settings
 from serving.bundle import current_version, read_manifest
 from tests.conftest import wait_until
 from tests.training.conftest import FAST, TrainedShop
+from training import pipeline
 from training.config import TrainingConfig
 from training.pipeline import (
     begin,
@@ -97,6 +98,17 @@ def test_events_that_arrive_during_a_training_wait_for_the_next(trained: Trained
     assert earlier.name != run.name
     with pytest.raises(InputError, match="another one took its place: start it again"):
         learn_embeddings(TrainingRun(settings, run.name))
+
+
+@pytest.mark.slow
+def test_a_release_with_other_features_does_not_go_on_with_what_an_earlier_one_left(
+    trained: TrainedShop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = trained.copied_to(tmp_path / "home")
+    unfinished = begin(settings, FAST)
+    assert begin(settings, FAST).name == unfinished.name
+    monkeypatch.setattr(pipeline, "RANKING_HASH", "another")
+    assert begin(settings, FAST).name != unfinished.name
 
 
 @pytest.mark.slow
