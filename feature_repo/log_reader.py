@@ -5,10 +5,13 @@ twice is doing it once: an entry comes again when a consumer dies in between.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from feature_repo.events import LoggedEvent
 from feature_repo.item_activity import Count
+
+ARCHIVE_GROUP: Final = "archive"
+"""The group that moves entries to the archive. None leaves the log before this group has passed it."""
 
 
 class Delivery(NamedTuple):
@@ -49,6 +52,9 @@ class LogReader(Protocol):
     def partitions(self) -> int:
         """Number of partitions; they count from 0."""
 
+    async def join(self) -> None:
+        """Make the group known, so that nothing is trimmed from now on before it has passed it."""
+
     async def deliver(self, partition: int, count: int) -> list[Delivery]:
         """At most ``count`` entries of a partition, in the order they were logged.
 
@@ -87,7 +93,7 @@ class LogReader(Protocol):
         """Remove dead letters."""
 
     async def trim(self, partition: int) -> int:
-        """Remove the entries that every group has acknowledged; returns how many went."""
+        """Remove the entries that every known group has acknowledged, ARCHIVE_GROUP among them; how many went."""
 
     async def lag(self, partition: int) -> Lag:
         """How far the group is behind."""

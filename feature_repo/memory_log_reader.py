@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 
 from feature_repo.item_activity import Count
-from feature_repo.log_reader import DeadLetter, Delivery, Lag
+from feature_repo.log_reader import ARCHIVE_GROUP, DeadLetter, Delivery, Lag
 from feature_repo.redis_layout import count_field
 
 
@@ -69,6 +69,11 @@ class MemoryLogReader:
     def partitions(self) -> int:
         """Number of partitions; they count from 0."""
         return len(self._streams)
+
+    async def join(self) -> None:
+        """See LogReader."""
+        for stream in self._streams:
+            stream.groups.setdefault(self.group, MemoryGroup())
 
     async def deliver(self, partition: int, count: int) -> list[Delivery]:
         """See LogReader."""
@@ -132,8 +137,10 @@ class MemoryLogReader:
     async def trim(self, partition: int) -> int:
         """See LogReader."""
         stream = self._streams[partition]
+        if ARCHIVE_GROUP not in stream.groups:
+            return 0
         needed = [min(group.pending, default=group.delivered) for group in stream.groups.values()]
-        passed = [entry for entry in stream.entries if entry < min(needed, default=0)]
+        passed = [entry for entry in stream.entries if entry < min(needed)]
         stream.remove(passed)
         return len(passed)
 

@@ -7,7 +7,7 @@ from redis.asyncio import Redis, RedisCluster
 from redis.exceptions import ResponseError
 
 from feature_repo.item_activity import Count
-from feature_repo.log_reader import DeadLetter, Delivery, Lag
+from feature_repo.log_reader import ARCHIVE_GROUP, DeadLetter, Delivery, Lag
 from feature_repo.redis_functions import Call, RedisFunctions, explained
 from feature_repo.redis_layout import (
     EVENT_FIELD,
@@ -46,6 +46,12 @@ class RedisLogReader:
     def partitions(self) -> int:
         """Number of partitions; they count from 0."""
         return self._settings.log_partitions
+
+    async def join(self) -> None:
+        """See LogReader."""
+        with explained():
+            for partition in range(self.partitions):
+                await self._create_group(stream_key(partition))
 
     async def deliver(self, partition: int, count: int) -> list[Delivery]:
         """See LogReader."""
@@ -158,7 +164,7 @@ class RedisLogReader:
             for group in groups:
                 pending = await self._client.xpending(stream, group["name"])
                 oldest_needed.append(pending["min"] or group["last-delivered-id"])
-            if not oldest_needed:
+            if not any(group["name"] == ARCHIVE_GROUP.encode() for group in groups):
                 return 0
             bound = min(oldest_needed, key=_entry_order)
             return cast("int", await self._client.xtrim(stream, minid=bound, approximate=False))

@@ -17,7 +17,7 @@ from redis.crc import key_slot
 from feature_repo.errors import LogUnavailableError
 from feature_repo.event_log import EventLog, Verdict, partition_of
 from feature_repo.events import LoggedEvent
-from feature_repo.log_reader import Delivery, Lag, LogReader
+from feature_repo.log_reader import ARCHIVE_GROUP, Delivery, Lag, LogReader
 from feature_repo.redis_event_log import RedisEventLog
 from feature_repo.settings import Settings
 from serving.embedded_redis import embedded_redis, server_binary
@@ -123,11 +123,32 @@ async def test_trimming_leaves_what_any_group_still_needs(log: EventLog) -> None
     await log.append([event(number) for number in range(6)])
     slow = log.reader("slow", "reader")
     assert await slow.trim(partition) == 0  # nobody has read
-    await delivered(log, "fast")
+    await delivered(log, ARCHIVE_GROUP)
     batch = await slow.deliver(partition, 4)
     await slow.acknowledge(partition, [delivery.entry_id for delivery in batch[:2]])
     assert await slow.trim(partition) == 2
     assert events_of(await slow.deliver(partition, 10)) == [event(number) for number in range(2, 6)]
+
+
+async def test_nothing_is_trimmed_before_the_archive_has_it_though_its_group_never_read(
+    log: EventLog,
+) -> None:
+    partition = partition_of(ANN, log.partitions)
+    await log.append([event(number) for number in range(6)])
+    await delivered(log, "fast")
+    assert await log.reader("fast", "reader").trim(partition) == 0
+    assert await delivered(log, ARCHIVE_GROUP) == [event(number) for number in range(6)]
+    assert await log.reader("fast", "reader").trim(partition) == 5  # the last stays
+
+
+async def test_nothing_is_trimmed_before_a_group_that_joined_has_passed_it(log: EventLog) -> None:
+    partition, late = partition_of(ANN, log.partitions), log.reader("late", "reader")
+    await late.join()
+    await late.join()
+    await log.append([event(number) for number in range(6)])
+    await delivered(log, ARCHIVE_GROUP)
+    assert await late.trim(partition) == 0
+    assert await taken(late, partition, 10) == [event(number) for number in range(6)]
 
 
 async def test_a_partition_that_nobody_wrote_has_nothing_to_deliver_or_trim(log: EventLog) -> None:

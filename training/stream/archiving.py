@@ -4,14 +4,14 @@ import asyncio
 
 from feature_repo.archive import Archive
 from feature_repo.events import to_table
-from feature_repo.log_reader import LogReader
+from feature_repo.log_reader import ARCHIVE_GROUP, LogReader
 from training.stream.consumer import Batches
 
 
 class Archiving:
     """Events are on disk before they are acknowledged; after a crash they come again, and compaction leaves one."""
 
-    name = "archive"
+    name = ARCHIVE_GROUP
     rest_seconds = 10.0
     """A round leaves a file; compaction has the fewer to read."""
 

@@ -22,6 +22,7 @@ from training.stream.metrics import StreamMetrics, serving_metrics
 
 RETRY_SECONDS: Final = 1.0
 """Pause before the next try when the log is away or the disk full."""
+JOIN_RETRY_SECONDS: Final = 5.0
 OBSERVE_SECONDS: Final = 5.0
 """Pause between two looks at how far the groups are behind."""
 
@@ -46,12 +47,26 @@ async def _stream(settings: Settings, url: str) -> None:
     readers = [log.reader(group.name, me) for group in members]
     with serving_metrics(metrics, settings):
         try:
+            await _join(readers, stopping)
             async with asyncio.TaskGroup() as tasks:
                 for group, reader in zip(members, readers, strict=True):
                     tasks.create_task(_consume(group, reader, settings, metrics, stopping))
                 tasks.create_task(_observe(metrics, readers, stopping))
         finally:
             await log.aclose()
+
+
+async def _join(readers: Sequence[LogReader], stopping: asyncio.Event) -> None:
+    """Make all groups known before the first of them reads and trims; a log that is away is waited for."""
+    while not stopping.is_set():
+        try:
+            for reader in readers:
+                await reader.join()
+        except LogUnavailableError as error:
+            logger.warning("waiting to begin: %s", error)
+            await _rest(stopping, JOIN_RETRY_SECONDS)
+        else:
+            return
 
 
 async def _consume(
