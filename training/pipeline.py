@@ -28,20 +28,19 @@ from serving.ranking import Rankers
 from serving.recommender import Recommender
 from training.arrivals import in_session, replay_arrivals
 from training.assemble import Learned, assemble
-from training.calibration import ShownItems, calibrate, plot_reliability, reliability, shown_items
+from training.calibration import calibrate, plot_reliability, reliability
 from training.config import TrainingConfig
 from training.dataset import Split, encode, fingerprint, read_inputs, split_by_time
 from training.embeddings import fit_embeddings, refit_embeddings
 from training.encoder import fit_encoder, read_encoder, refit_encoder
-from training.evaluation.methods import BASELINES, baselines, evaluate, ranked_slates
-from training.evaluation.metrics import Scores, to_text
-from training.feature_history import user_statistics_at, write_user_history
+from training.evaluation.methods import BASELINES
+from training.evaluation.metrics import to_text
+from training.feature_history import write_user_history
 from training.impressions import impression_rows
+from training.judging import RANKED, scores_and_verdict, shown_in_test
 from training.manifest import new_manifest, new_version
 from training.publish import (
     GATE,
-    Verdict,
-    champion_for,
     evaluation_dir,
     publish,
     remove_unfinished,
@@ -49,12 +48,11 @@ from training.publish import (
 )
 from training.ranker import RankerRows, fit_ranker, ranker_rows, together
 from training.ranker_search import search_ranker
-from training.replay import Replay, replay, window_ttl
+from training.replay import Replay, window_ttl
+from training.run_replays import replayed, with_user_history
 from training.training_run import RELIABILITY, Outcome, Plan, TrainingRun
 
 MIN_INTERACTIONS: Final = 200
-RANKED: Final = "ranked"
-"""Name of the recommender among the scores."""
 LOCK: Final = ".training.lock"
 SCORES: Final = "scores"
 """Key of the evaluation in a manifest's metrics."""
@@ -145,8 +143,8 @@ def judge(run: TrainingRun) -> Outcome:
     """Replay the test part: scores of the new model, of the baselines and of the live one, and the verdict."""
     with _alone(run.settings), _step("evaluation"):
         judged = read_bundle(run.judged)
-        scores, verdict = _scores(run, judged)
-        shown = _shown_items(run, judged)
+        scores, verdict = scores_and_verdict(run, judged)
+        shown = shown_in_test(run, judged)
         run.keep_calibration(calibrate(shown))
         found = reliability(shown)
         plot_reliability(found, run.folder / RELIABILITY)
@@ -226,7 +224,7 @@ def _fit_rankers(run: TrainingRun, tower: UserTower) -> Rankers:
         )
     encoder = read_encoder(run.log.before(split.ranker), config.encoder, weights)
     recommender = Recommender(_bundle(run, split.ranker, Learned(tower, encoder)), run.settings.candidates)
-    next_items = _replay(run, split.ranker, split.test)
+    next_items = replayed(run, split.ranker, split.test)
     next_items = next_items.take(np.flatnonzero(in_session(next_items)))
     next_items = next_items.with_lost_windows(config.ranker.lost_windows, config.ranker.seed)
     ttl = window_ttl(run.settings)
@@ -242,47 +240,10 @@ def _fit_rankers(run: TrainingRun, tower: UserTower) -> Rankers:
 
 def _ranker_rows(run: TrainingRun, recommender: Recommender, requests: Replay) -> RankerRows:
     config = run.plan.config.ranker
-    requests = _with_user_history(run, requests.sample(config.requests, config.seed))
+    requests = with_user_history(run, requests.sample(config.requests, config.seed))
     rows = ranker_rows(recommender, requests, config)
     logger.info("ranker: %d of %d requests found what they wanted", len(rows.groups), len(requests))
     return rows
-
-
-def _scores(run: TrainingRun, bundle: Bundle) -> tuple[dict[str, Scores], Verdict]:
-    """Scores of the recommender, without the session, of the baselines and of the champion, on one replay."""
-    settings, split, config = run.settings, run.plan.split, run.plan.config
-    requests = _replay(run, split.test, split.end)
-    known = bundle.items.first_seen[requests.wanted] >= 0  # each request of ``replay`` wants one item
-    requests = requests.take(np.flatnonzero(known)).sample(config.test_requests, config.ranker.seed)
-    requests = _with_user_history(run, requests)
-    ranked = ranked_slates(Recommender(bundle, settings.candidates))
-    scores = {name: evaluate(requests, bundle, method, name) for name, method in baselines(bundle).items()}
-    scores["ranked without session"] = evaluate(requests.without_windows(), bundle, ranked, "no session")
-    scores[RANKED] = evaluate(requests, bundle, ranked, "ranked")
-    champion = champion_for(settings.models_dir, split.test)
-    if champion is None:
-        return scores, Verdict(scores[RANKED].ndcg_at_10, None, None)
-    slates = ranked_slates(Recommender(champion, settings.candidates))
-    scores["champion"] = evaluate(requests, champion, slates, "champion")
-    champion_score = scores["champion"].ndcg_at_10
-    return scores, Verdict(scores[RANKED].ndcg_at_10, champion_score, champion.manifest.version)
-
-
-def _shown_items(run: TrainingRun, bundle: Bundle) -> ShownItems:
-    """What the new model would have shown in the test part, and what became of it."""
-    split, config = run.plan.split, run.plan.config
-    requests = _replay(run, split.test, split.end).sample(config.calibration_requests, config.ranker.seed)
-    return shown_items(Recommender(bundle, run.settings.candidates), _with_user_history(run, requests))
-
-
-def _replay(run: TrainingRun, start: int, end: int) -> Replay:
-    return replay(run.log, start, end, run.settings.window_size, window_ttl(run.settings)).with_window()
-
-
-def _with_user_history(run: TrainingRun, requests: Replay) -> Replay:
-    """The requests with the statistics of their shoppers as they stood at the moment of asking."""
-    keys = requests.log.shopper_keys[requests.shopper]
-    return requests.with_user_statistics(user_statistics_at(run.settings, keys, requests.as_of))
 
 
 @contextmanager

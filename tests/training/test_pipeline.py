@@ -20,7 +20,7 @@ from serving.ranking import Rankers
 from serving.recommender import Recommender
 from tests.training.conftest import FAST, TrainedShop
 from tests.training.tiny_log import Happened, encoded, table
-from training import pipeline
+from training import judging, pipeline
 from training.config import configured
 from training.dataset import read_shop, split_by_time
 from training.evaluation.methods import evaluate
@@ -163,7 +163,7 @@ def test_a_worse_model_is_refused_and_the_live_one_stays(
         scores = evaluate(*arguments)  # type: ignore[arg-type]
         return replace(scores, ndcg_at_10=Interval(1, 1, 1)) if arguments[-1] == "champion" else scores
 
-    monkeypatch.setattr(pipeline, "evaluate", favour_the_champion)
+    monkeypatch.setattr(judging, "evaluate", favour_the_champion)
     with pytest.raises(GateRefusedError, match=r"is worse than .*--force REASON"):
         train(settings, FAST)
     assert current_version(settings.models_dir) == trained.outcome.version

@@ -37,9 +37,9 @@ from training.evaluation.report_files import write_report
 from training.evaluation.requests import Requests
 from training.evaluation.results import Catalogue, compare, measure, quality_of
 from training.evaluation.tuning import REQUESTS, Studies, tune_all
-from training.feature_history import user_statistics_at
 from training.pipeline import begin, learn_embeddings, learn_encoder, learn_ranker
 from training.replay import Replay
+from training.run_replays import with_user_history
 from training.training_run import TrainingRun
 
 SEED: Final = 20
@@ -163,7 +163,9 @@ def _test_requests(contest: Contest, examination: Examination) -> Requests:
     protocol = examination.protocol
     requests = contest.requests(ASK[protocol], examination.requests)
     _require(requests, protocol, "in the test part")
-    return _with_user_history(contest.run, requests) if protocol == Protocol.NEXT_ITEM else requests
+    if protocol != Protocol.NEXT_ITEM:
+        return requests
+    return replace(requests, replay=with_user_history(contest.run, requests.replay))
 
 
 def _require(requests: Requests, protocol: Protocol, where: str) -> None:
@@ -174,15 +176,6 @@ def _require(requests: Requests, protocol: Protocol, where: str) -> None:
         )
 
 
-def _with_user_history(run: TrainingRun, requests: Requests) -> Requests:
-    """The requests with the statistics of their shoppers as they stood at the moment of asking."""
-    asked = requests.replay
-    if not len(asked):
-        return requests
-    statistics = user_statistics_at(run.settings, asked.log.shopper_keys[asked.shopper], asked.as_of)
-    return replace(requests, replay=asked.with_user_statistics(statistics))
-
-
 def _cold_start(
     contest: Contest, examination: Examination, asked: Requests, quality: Mapping[str, Quality]
 ) -> ColdStart | None:
@@ -191,7 +184,7 @@ def _cold_start(
     logger.info("cold start ...")
     newcomers = contest.requests(first_item, examination.requests).replay
     answers = {name: quality_of(one, newcomers) for name, one in contest.answers(newcomers).items()}
-    never_met = _with_user_history(contest.run, contest.requests(never_met_item, examination.requests)).replay
+    never_met = with_user_history(contest.run, contest.requests(never_met_item, examination.requests).replay)
     return ColdStart(
         by_shopper={
             NEW: {name: Scores.of(one, newcomers.shopper) for name, one in answers.items()},
