@@ -77,7 +77,25 @@ local function count(keys, args)
   return counted
 end
 
-redis.register_function('freshet_append_VERSION', append)
-redis.register_function('freshet_link_VERSION', link)
-redis.register_function('freshet_bury_VERSION', bury)
-redis.register_function('freshet_count_VERSION', count)
+-- KEYS: the stream. ARGV: the group, which begins at the oldest entry.
+-- Returns 1, or 0 when the group was there.
+local function join(keys, args)
+  for _, group in ipairs(redis.call('EXISTS', keys[1]) == 1 and redis.call('XINFO', 'GROUPS', keys[1]) or {}) do
+    if group[2] == args[1] then
+      return 0
+    end
+  end
+  redis.call('XGROUP', 'CREATE', keys[1], args[1], '0', 'MKSTREAM')
+  return 1
+end
+
+-- What takes new events is refused when memory is full. What drains the log is not: only it makes room again.
+local function register(name, callback, flags)
+  redis.register_function{function_name = 'freshet_' .. name .. '_VERSION', callback = callback, flags = flags}
+end
+
+register('append', append, {})
+register('link', link, {})
+register('join', join, {'allow-oom'})
+register('bury', bury, {'allow-oom'})
+register('count', count, {'allow-oom'})

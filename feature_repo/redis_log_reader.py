@@ -49,9 +49,8 @@ class RedisLogReader:
 
     async def join(self) -> None:
         """See LogReader."""
-        with explained():
-            for partition in range(self.partitions):
-                await self._create_group(stream_key(partition))
+        for partition in range(self.partitions):
+            await self._join(partition)
 
     async def deliver(self, partition: int, count: int) -> list[Delivery]:
         """See LogReader."""
@@ -62,7 +61,7 @@ class RedisLogReader:
             except ResponseError as error:
                 if not str(error).startswith("NOGROUP"):
                     raise
-                await self._create_group(stream)
+                await self._join(partition)
                 entries = []
             if len(entries) < count:
                 entries += await self._read(stream, ">", count - len(entries))
@@ -203,12 +202,9 @@ class RedisLogReader:
         reply = await self._client.xreadgroup(self.group, self._consumer, {stream: start}, count=count)
         return list(reply[0][1]) if reply else []
 
-    async def _create_group(self, stream: str) -> None:
-        try:
-            await self._client.xgroup_create(stream, self.group, id="0", mkstream=True)
-        except ResponseError as error:  # another consumer was first
-            if not str(error).startswith("BUSYGROUP"):
-                raise
+    async def _join(self, partition: int) -> None:
+        call = self._functions.call_of("join", [stream_key(partition)], [self.group])
+        await self._functions.call([call])
 
 
 def _entry_order(entry_id: bytes) -> tuple[int, ...]:

@@ -1,6 +1,7 @@
 """Shedding load: when the event log is nearly full, what matters least is not taken, so that the rest still is."""
 
 import asyncio
+import math
 from collections.abc import Sequence
 from itertools import compress
 from typing import Final
@@ -41,7 +42,7 @@ class LoadShedding:
 
     def sheds(self, event: LoggedEvent) -> bool:
         """Whether an event is not taken now."""
-        return self._fullness > SHED_ABOVE.get(event.event_type, 1.0)
+        return self._fullness > SHED_ABOVE.get(event.event_type, math.inf)
 
     async def append(self, events: Sequence[LoggedEvent]) -> list[Verdict]:
         """What became of events, those that were shed among them; raises as EventLog.append does."""

@@ -33,7 +33,14 @@ def shop_log(api_settings: Settings) -> NearlyFull:
 
 
 @pytest.mark.parametrize(
-    ("full", "shed"), [(0.0, []), (0.8, []), (0.81, ["impression"]), (0.95, ["impression", "view"])]
+    ("full", "shed"),
+    [
+        (0.0, []),
+        (0.8, []),
+        (0.81, ["impression"]),
+        (0.95, ["impression", "view"]),
+        (1.01, ["impression", "view"]),
+    ],
 )
 async def test_the_fuller_the_log_the_less_is_taken_and_never_less_than_what_a_shopper_decided(
     api: Api, shop_log: NearlyFull, full: float, shed: list[str]
