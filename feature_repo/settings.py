@@ -1,6 +1,7 @@
 """Every setting of a running Freshet, read once at the edge from FRESHET_* variables and passed down."""
 
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -16,6 +17,9 @@ class Settings(BaseSettings):
         None, description="Redis to use, as redis://[user:password@]host:port. Without it one is started."
     )
     redis_port: int = Field(6390, ge=1, le=65535, description="Port of the Redis that Freshet starts itself.")
+    redis_appendfsync: Literal["everysec", "always"] = Field(
+        "everysec", description="When the Redis that Freshet starts itself brings its writes to disk."
+    )
     redis_timeout_seconds: float = Field(0.25, gt=0, description="Patience with Redis, per call.")
 
     host: str = Field("127.0.0.1", description="Address the API listens on.")

@@ -1,7 +1,7 @@
 """A Redis of Freshet's own, for one machine: started before it is needed and stopped with its parent.
 
-Its data lies in ``settings.redis_dir``: an append-only file that is synced every second. The server's log
-stands beside it.
+Its data lies in ``settings.redis_dir``: an append-only file, synced as ``settings.redis_appendfsync`` says. The
+server's log stands beside it.
 """
 
 import fcntl
@@ -57,7 +57,7 @@ def embedded_redis(settings: Settings) -> Iterator[str]:
         if not _lock(lock, folder, settings.redis_port):
             yield f"redis://{_HOST}:{settings.redis_port}"
             return
-        process = _start(settings.redis_port, folder, lock, log)
+        process = _start(settings, lock, log)
         try:
             _wait_until_ready(process, settings.redis_port, log.name)
             yield f"redis://{_HOST}:{settings.redis_port}"
@@ -76,7 +76,7 @@ def run_redis(settings: Settings) -> NoReturn:
         raise LogUnavailableError(f"the Redis of {folder} runs already, at port {settings.redis_port}")
     if _is_taken(settings.redis_port):
         raise LogUnavailableError(_taken(settings.redis_port))
-    command = _command(settings.redis_port, folder)
+    command = _command(settings)
     os.set_inheritable(lock.fileno(), True)  # noqa: FBT003
     os.execv(command[0], command)  # noqa: S606
 
@@ -149,13 +149,13 @@ def _serves(folder: Path, port: int) -> bool:
             return False
 
 
-def _command(port: int, folder: Path) -> list[str]:
+def _command(settings: Settings) -> list[str]:
     options = {
         "bind": _HOST,
-        "port": str(port),
-        "dir": str(folder),
+        "port": str(settings.redis_port),
+        "dir": str(settings.redis_dir.absolute()),
         "appendonly": "yes",
-        "appendfsync": "everysec",
+        "appendfsync": settings.redis_appendfsync,
         "save": "",  # the append-only file is enough; snapshots would only fork
         "maxmemory-policy": "noeviction",
         "daemonize": "no",
@@ -163,9 +163,9 @@ def _command(port: int, folder: Path) -> list[str]:
     return [str(server_binary()), *(word for name, value in options.items() for word in (f"--{name}", value))]
 
 
-def _start(port: int, folder: Path, lock: IO[str], log: IO[bytes]) -> "subprocess.Popen[bytes]":
+def _start(settings: Settings, lock: IO[str], log: IO[bytes]) -> "subprocess.Popen[bytes]":
     return subprocess.Popen(  # noqa: S603
-        dying_with_parent(_command(port, folder), str(os.getpid())),
+        dying_with_parent(_command(settings), str(os.getpid())),
         stdin=subprocess.DEVNULL,
         stdout=log,
         stderr=log,

@@ -264,7 +264,7 @@ def test_redis_keeps_what_the_embedded_one_keeps_and_is_of_its_release(demo: Set
     def options(words: list[str]) -> dict[str, str]:
         return dict(zip(words[1::2], words[2::2], strict=True))
 
-    embedded = options(_command(demo.redis_port, demo.redis_dir))
+    embedded = options(_command(demo))
     contained = options(shlex.split(SERVICES["redis"]["command"]))
     alone = {"--bind", "--dir", "--daemonize"}
     assert {name: contained.get(name) for name in embedded.keys() - alone} == {

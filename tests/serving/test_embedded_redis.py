@@ -58,6 +58,11 @@ class TestStarted:
                 "save": "",
             }
 
+    def test_it_syncs_every_write_when_it_is_told_to(self, settings: Settings) -> None:
+        careful = settings.model_copy(update={"redis_appendfsync": "always"})
+        with embedded_redis(careful) as url, Redis.from_url(url) as client:
+            assert client.config_get("appendfsync") == {"appendfsync": "always"}
+
     def test_it_ends_with_its_context_and_its_data_comes_back(self, settings: Settings) -> None:
         with embedded_redis(settings) as url, Redis.from_url(url) as client:
             client.set("kept", "yes")

@@ -104,7 +104,7 @@ async def test_a_full_redis_refuses_events_but_not_slates_and_draining_it_makes_
         log = RedisEventLog.connect(url, redis_settings)
         async with running_api(redis_settings, log) as api:
             await api.send(click("kettle", event_id="first"))
-            used: int = redis.info("memory")["used_memory"]  # type: ignore[index]
+            used: int = redis.info("memory")["used_memory"]
             redis.config_set("maxmemory", used + 4_000_000)
             acknowledged, refused = await fill(api)
             await api.service.load_shedding.look()
