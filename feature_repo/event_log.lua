@@ -89,6 +89,21 @@ local function join(keys, args)
   return 1
 end
 
+-- KEYS: the stream. ARGV: the group, how long silent (ms). Forgets the consumers that hold nothing and were silent so
+-- long: every process that ever consumed left one. Who lives after all is known again when it reads.
+-- Returns how many went.
+local function forget(keys, args)
+  local gone = 0
+  for _, consumer in ipairs(redis.call('XINFO', 'CONSUMERS', keys[1], args[1])) do
+    local name, pending, idle = consumer[2], consumer[4], consumer[6]
+    if pending == 0 and idle >= tonumber(args[2]) then
+      redis.call('XGROUP', 'DELCONSUMER', keys[1], args[1], name)
+      gone = gone + 1
+    end
+  end
+  return gone
+end
+
 -- What takes new events is refused when memory is full. What drains the log is not: only it makes room again.
 local function register(name, callback, flags)
   redis.register_function{function_name = 'freshet_' .. name .. '_VERSION', callback = callback, flags = flags}
@@ -97,5 +112,6 @@ end
 register('append', append, {})
 register('link', link, {})
 register('join', join, {'allow-oom'})
+register('forget', forget, {'allow-oom'})
 register('bury', bury, {'allow-oom'})
 register('count', count, {'allow-oom'})

@@ -81,14 +81,15 @@ class RedisLogReader:
         await self._functions.call([call])
 
     async def take_over(self, partition: int, idle_seconds: float) -> int:
-        """See LogReader."""
+        """See LogReader. Consumers that are left with nothing are forgotten."""
+        stream, idle = stream_key(partition), round(idle_seconds * 1000)
         with explained():
             try:
                 _, entries, _ = await self._client.xautoclaim(
-                    stream_key(partition),
+                    stream,
                     self.group,
                     self._consumer,
-                    min_idle_time=round(idle_seconds * 1000),
+                    min_idle_time=idle,
                     count=_TAKEN_OVER,
                     justid=False,
                 )
@@ -97,6 +98,7 @@ class RedisLogReader:
                 if not str(error).startswith("NOGROUP"):
                     raise
                 return 0
+        await self._functions.call([self._functions.call_of("forget", [stream], [self.group, idle])])
         return len(entries)
 
     async def deliveries(self, partition: int, entry_id: str) -> int:

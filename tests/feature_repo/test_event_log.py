@@ -19,6 +19,7 @@ from feature_repo.event_log import EventLog, Verdict, partition_of
 from feature_repo.events import LoggedEvent
 from feature_repo.log_reader import ARCHIVE_GROUP, Delivery, Lag, LogReader
 from feature_repo.redis_event_log import RedisEventLog
+from feature_repo.redis_layout import stream_key
 from feature_repo.settings import Settings
 from serving.embedded_redis import embedded_redis, server_binary
 from tests.conftest import free_port, wait_until
@@ -265,6 +266,24 @@ class TestRedis:
         await redis_log.append([event(1)])
         clean_redis.function_flush()
         assert await redis_log.append([event(1), event(2)]) == [Verdict.DUPLICATE, Verdict.ACCEPTED]
+
+    async def test_a_consumer_that_is_gone_is_forgotten_once_it_holds_nothing(
+        self, redis_log: RedisEventLog, clean_redis: Redis
+    ) -> None:
+        def consumers() -> set[bytes]:
+            stream = stream_key(partition_of(ANN, redis_log.partitions))
+            return {one["name"] for one in clean_redis.xinfo_consumers(stream, "readers")}  # type: ignore[union-attr]
+
+        partition = partition_of(ANN, redis_log.partitions)
+        await redis_log.append([event(number) for number in range(1, 3)])
+        heir = redis_log.reader("readers", "heir")
+        await heir.deliver(partition, 1)
+        await redis_log.reader("readers", "dead").deliver(partition, 10)
+        assert await heir.take_over(partition, 3600) == 0
+        assert consumers() == {b"heir", b"dead"}
+        assert await heir.take_over(partition, 0) == 2
+        assert consumers() == {b"heir"}
+        assert events_of(await heir.deliver(partition, 10)) == [event(1), event(2)]
 
     async def test_a_full_server_refuses_and_takes_the_same_events_later(
         self, redis_log: RedisEventLog, clean_redis: Redis
