@@ -2,14 +2,16 @@
 
     archive/event_date=2025-06-01/compacted.parquet        what the last compaction left
     archive/event_date=2025-06-01/append-<hash>.parquet    what came since
+    archive/.erased/                                       tombstones of the shoppers that were erased
 
 A file appears whole or not at all. Appending may bring an event twice; compaction leaves each
 ``event_id`` once. What it leaves depends on the set of rows alone, not on their order or batches.
 """
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -28,10 +30,14 @@ from feature_repo.distinct_events import (
     rows_lost_to_another_date,
 )
 from feature_repo.durable_file import replace_file, sync, to_parquet, write_synced
+from feature_repo.erasure import Erasure, Trace, covered
 from feature_repo.errors import InputError
-from feature_repo.schema import DAY, EVENT_SCHEMA, Event
+from feature_repo.schema import DAY, EVENT_SCHEMA, Event, EventType, shopper_key
+from feature_repo.tombstones import Tombstones
 
 _COMPACTED: Final = "compacted.parquet"
+_PERSONAL: Final = [Event.USER, Event.VISITOR, Event.TIMESTAMP, Event.ARRIVAL]
+_TRACED: Final = [Event.ID, Event.TYPE, Event.ITEM, *_PERSONAL]
 _EVENT_ORDER: Final = [(Event.TIMESTAMP, "ascending"), (Event.ID, "ascending")]
 
 
@@ -49,16 +55,19 @@ class Archive:
 
     def __init__(self, root: Path) -> None:
         self.root = root
+        self.tombstones = Tombstones(root)
         # Reading takes it too: a date's files change in several steps while it is compacted.
         self._lock = FileLock(root / ".lock")
 
     def append(self, events: pa.Table) -> None:
         """Add events, a table of EVENT_SCHEMA in any order; appending one table twice leaves one copy.
 
-        All files are on disk before the first shows. Raises InputError when the schema is another.
+        What happened before its shopper was erased stays out. All files are on disk before the first shows.
+        Raises InputError when the schema is another.
         """
         _require_event_schema(events)
         with self._lock:
+            events = self.tombstones.without_erased(events)
             staging = self._empty_staging()
             files: list[tuple[Path, Path]] = []
             for date, rows in _by_date(events):
@@ -86,7 +95,8 @@ class Archive:
             untidy = {date for date in dates if self._files(date) != [self._folder(date) / _COMPACTED]}
             rewritten = tuple(sorted(untidy | set(lost) | dates_with_repeats(keys)))
             for date in rewritten:
-                self._rewrite(date, without=lost.get(date, pa.array([], pa.string())))
+                gone = lost.get(date, pa.array([], pa.string()))
+                self._rewrite(date, partial(_without_ids, ids=gone))
             events = len(self)
         return CompactionReport(events, keys.num_rows - events, rewritten)
 
@@ -108,6 +118,44 @@ class Archive:
                 rows = self._rows(date, [*chosen, Event.TIMESTAMP])
                 parts.append(_between(rows, start, end).select(chosen))
         return pa.concat_tables(parts)
+
+    def visitors_of(self, user_id: str) -> set[str]:
+        """The visitors that some event ties to a user."""
+        found: set[str] = set()
+        with self._lock:
+            for _, rows in self._personal([Event.USER, Event.VISITOR]):
+                theirs = rows.filter(pc.equal(rows[Event.USER], user_id))[Event.VISITOR]
+                found.update(pc.unique(theirs).drop_null().to_pylist())
+        return found
+
+    def traces(self, erasure: Erasure) -> list[Trace]:
+        """What the events that an erasure covers may have left online."""
+        with self._lock:
+            parts = [rows.filter(_covered([erasure], rows)) for _, rows in self._personal(_TRACED)]
+        rows = pa.concat_tables([EVENT_SCHEMA.empty_table().select(_TRACED), *parts])
+        impression = pc.equal(rows[Event.TYPE], EventType.IMPRESSION)
+        shown = pc.if_else(impression, rows[Event.ITEM], None).to_pylist()
+        names = zip(rows[Event.USER].to_pylist(), rows[Event.VISITOR].to_pylist(), strict=True)
+        times = rows[Event.TIMESTAMP].cast(pa.int64()).to_pylist()
+        return [
+            Trace(event_id, shopper_key(*name), item_id, timestamp)
+            for event_id, name, item_id, timestamp in zip(
+                rows[Event.ID].to_pylist(), names, shown, times, strict=True
+            )
+        ]
+
+    def erase(self, erasures: Sequence[Erasure]) -> int:
+        """Remove what erasures cover, and what killed writers left behind; returns how many rows went."""
+        with self._lock:
+            self._empty_staging()
+            for leftover in self.root.glob("event_date=*/.*.tmp"):
+                leftover.unlink()
+            counts: dict[str, int] = {}
+            for date, rows in self._personal(_PERSONAL):
+                counts[date] = counts.get(date, 0) + int(np.count_nonzero(_covered(erasures, rows)))
+            for date in [date for date, count in counts.items() if count]:
+                self._rewrite(date, lambda rows: rows.filter(pc.invert(_covered(erasures, rows))))
+        return sum(counts.values())
 
     def event_ids(self) -> pa.ChunkedArray:
         """Every event_id, in no order; those not yet compacted may stand twice."""
@@ -162,11 +210,10 @@ class Archive:
             return _open(files[0]).read(columns=columns)
         return distinct(pa.concat_tables([_open(file).read() for file in files])).sort_by(_EVENT_ORDER)
 
-    def _rewrite(self, date: str, without: pa.Array) -> None:
-        """Make one file of a date's files, leaving out the event_ids that another date keeps."""
+    def _rewrite(self, date: str, select: Callable[[pa.Table], pa.Table]) -> None:
+        """Make one file of those rows of a date's files that ``select`` leaves."""
         superseded = self._files(date)
-        rows = distinct(pa.concat_tables([_open(file).read() for file in superseded]))
-        rows = rows.filter(pc.invert(pc.is_in(rows[Event.ID], value_set=without)))
+        rows = distinct(select(pa.concat_tables([_open(file).read() for file in superseded])))
         compacted = self._folder(date) / _COMPACTED
         if rows.num_rows:
             replace_file(compacted, to_parquet(rows.sort_by(_EVENT_ORDER)))
@@ -174,6 +221,12 @@ class Archive:
         for file in superseded:
             file.unlink()
         sync(self._folder(date))
+
+    def _personal(self, columns: list[str]) -> Iterator[tuple[str, pa.Table]]:
+        """Date and rows of every file."""
+        for date in self._dates():
+            for file in self._files(date):
+                yield date, _open(file).read(columns=columns).select(columns)
 
 
 def _require_event_schema(events: pa.Table) -> None:
@@ -189,6 +242,16 @@ def _require_event_schema(events: pa.Table) -> None:
             )
         if not wanted.nullable and events[wanted.name].null_count:
             raise InputError(f"column {wanted.name} has missing values: the archive takes none there")
+
+
+def _without_ids(events: pa.Table, ids: pa.Array) -> pa.Table:
+    return events.filter(pc.invert(pc.is_in(events[Event.ID], value_set=ids)))
+
+
+def _covered(erasures: Sequence[Erasure], rows: pa.Table) -> pa.Array:
+    """Mask of the rows, which have the columns _PERSONAL, that happened or arrived before their erasure."""
+    times = pc.min_element_wise(*(rows[name].cast(pa.int64()) for name in (Event.TIMESTAMP, Event.ARRIVAL)))
+    return pa.array(covered(erasures, rows[Event.USER], rows[Event.VISITOR], times.to_numpy()))
 
 
 def _by_date(events: pa.Table) -> Iterator[tuple[str, pa.Table]]:

@@ -1,10 +1,13 @@
 """Files that are whole or absent, whatever is killed: written aside, forced to disk, then renamed."""
 
 import os
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+
+from feature_repo.arrays import Bool
 
 
 def to_parquet(table: pa.Table) -> pa.Buffer:
@@ -38,3 +41,14 @@ def replace_file(path: Path, content: pa.Buffer | bytes) -> None:
     write_synced(staged, content)
     staged.replace(path)
     sync(path.parent)
+
+
+def drop_rows(path: Path, columns: Sequence[str], unwanted: Callable[[pa.Table], Bool]) -> int:
+    """Rewrite a Parquet file without the rows that ``unwanted`` finds by these columns; returns how many went.
+
+    A file without such rows is not touched.
+    """
+    dropped = unwanted(pq.ParquetFile(path).read(columns=list(columns)))
+    if dropped.any():
+        replace_file(path, to_parquet(pq.ParquetFile(path).read().filter(pa.array(~dropped))))
+    return int(dropped.sum())

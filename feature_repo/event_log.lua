@@ -104,6 +104,51 @@ local function forget(keys, args)
   return gone
 end
 
+-- What Redis tells as a list of names and values, by name.
+local function by_name(told)
+  local values = {}
+  for at = 1, #told, 2 do
+    values[told[at]] = told[at + 1]
+  end
+  return values
+end
+
+-- KEYS: a stream. ARGV: ids of entries to erase. Redis only marks an erased or trimmed entry: its bytes stay until its
+-- neighbours go, too. So the stream is written anew, with its groups and what their consumers have not acknowledged.
+-- Returns how many entries were erased.
+local function erase(keys, args)
+  local stream, erased, waiting = keys[1], 0, {}
+  if redis.call('EXISTS', stream) == 0 then
+    return 0
+  end
+  for _, id in ipairs(args) do
+    erased = erased + redis.call('XDEL', stream, id)
+  end
+  local last = by_name(redis.call('XINFO', 'STREAM', stream))['last-generated-id']
+  local groups = redis.call('XINFO', 'GROUPS', stream)
+  for place, told in ipairs(groups) do
+    groups[place] = by_name(told)
+    local held = groups[place]['pending']
+    waiting[place] = held == 0 and {} or redis.call('XPENDING', stream, groups[place]['name'], '-', '+', held)
+  end
+  local entries = redis.call('XRANGE', stream, '-', '+')
+  redis.call('DEL', stream)
+  for _, entry in ipairs(entries) do
+    redis.call('XADD', stream, entry[1], unpack(entry[2]))
+  end
+  for place, group in ipairs(groups) do
+    redis.call('XGROUP', 'CREATE', stream, group['name'], group['last-delivered-id'], 'MKSTREAM')
+    for _, given in ipairs(waiting[place]) do
+      local id, consumer, idle, deliveries = unpack(given)
+      redis.call('XCLAIM', stream, group['name'], consumer, 0, id, 'IDLE', idle, 'RETRYCOUNT', deliveries, 'FORCE', 'JUSTID')
+    end
+  end
+  if redis.call('EXISTS', stream) == 1 then
+    redis.call('XSETID', stream, last)
+  end
+  return erased
+end
+
 -- What takes new events is refused when memory is full. What drains the log is not: only it makes room again.
 local function register(name, callback, flags)
   redis.register_function{function_name = 'freshet_' .. name .. '_VERSION', callback = callback, flags = flags}
@@ -115,3 +160,4 @@ register('join', join, {'allow-oom'})
 register('forget', forget, {'allow-oom'})
 register('bury', bury, {'allow-oom'})
 register('count', count, {'allow-oom'})
+register('erase', erase, {'allow-oom'})

@@ -9,6 +9,7 @@ from enum import StrEnum
 from typing import Protocol, Self
 from zlib import crc32
 
+from feature_repo.erasure import Erasure, Removed, Trace
 from feature_repo.events import LoggedEvent
 from feature_repo.log_reader import LogReader
 from feature_repo.online_user import OnlineUser
@@ -22,6 +23,8 @@ class Verdict(StrEnum):
     ACCEPTED = "accepted"
     DUPLICATE = "duplicate"
     SHED = "shed"  # not taken, because the log is nearly full
+    ERASED = "erased"
+    """Dropped: it happened before its shopper was erased."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +94,15 @@ class EventLog(Protocol):
 
     async def fullness(self) -> float:
         """Share of the memory that the log may take that is taken; 0 without a limit."""
+
+    async def visitors_of(self, user_id: str) -> set[str]:
+        """The visitors that a stored link or an event of the log ties to a user."""
+
+    async def erase(self, erasure: Erasure, archived: Iterable[Trace] = ()) -> Removed:
+        """Remove what an erasure covers of entries, letters, windows, exposures, links and marks, and all features.
+
+        ``archived`` are the traces of events that have left the log. Doing it twice is doing it once.
+        """
 
     async def ping(self) -> None:
         """Return if the log answers."""

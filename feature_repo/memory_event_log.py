@@ -3,9 +3,10 @@
 It keeps the promises of EventLog but one: nothing expires, neither windows nor dedup marks.
 """
 
-from collections import defaultdict
-from collections.abc import Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
 
+from feature_repo.erasure import Erasure, Removed, Store, Trace
 from feature_repo.event_log import (
     Shopper,
     Verdict,
@@ -74,6 +75,33 @@ class MemoryEventLog:
         """See EventLog."""
         return 0.0
 
+    async def visitors_of(self, user_id: str) -> set[str]:
+        """See EventLog."""
+        linked = {visitor for visitor, (_, _, user) in self._links.items() if user == user_id}
+        contents = [content for stream in self._streams for content in stream.entries.values()]
+        events = [LoggedEvent.from_json(content) for content in contents]
+        return linked | {
+            event.visitor_id for event in events if event.user_id == user_id and event.visitor_id
+        }
+
+    async def erase(self, erasure: Erasure, archived: Iterable[Trace] = ()) -> Removed:
+        """See EventLog."""
+        removed: Counter[Store] = Counter()
+        traces = list(archived)
+        for stream in self._streams:
+            entries = [n for n, content in stream.entries.items() if erasure.covers_letter(content)]
+            letters = [letter for letter in stream.dead if erasure.covers_letter(letter.content)]
+            contents = [stream.entries[n] for n in entries] + [letter.content for letter in letters]
+            traces += [Trace.of(LoggedEvent.from_json(content)) for content in contents]
+            stream.remove(entries)
+            stream.dead = [letter for letter in stream.dead if letter not in letters]
+            removed += Counter({Store.EVENT_LOG: len(entries), Store.DEAD_LETTERS: len(letters)})
+        for shopper in erasure.shopper_keys:
+            removed += self._forget(shopper, erasure.erased_at)
+        for trace in traces:
+            removed += self._forget_trace(trace)
+        return removed
+
     async def ping(self) -> None:
         """See EventLog."""
 
@@ -94,6 +122,42 @@ class MemoryEventLog:
                 [*window, window_event(event)], self._settings.window_size
             )
         return Verdict.ACCEPTED
+
+    def _forget(self, shopper: str, erased_at: int) -> Counter[Store]:
+        """Remove what lies under a shopper's own keys from up to a moment."""
+        window, exposures = self._windows.get(shopper, []), self._exposures.get(shopper, {})
+        self._windows[shopper] = [event for event in window if event.timestamp > erased_at]
+        self._exposures[shopper] = {item: shown for item, shown in exposures.items() if shown > erased_at}
+        visitor_id = shopper.removeprefix("v:")
+        linked = shopper.startswith("v:") and self._links.get(visitor_id, (erased_at + 1,))[0] <= erased_at
+        if linked:
+            del self._links[visitor_id]
+        return Counter(
+            {
+                Store.SESSION_WINDOWS: len(window) - len(self._windows[shopper]),
+                Store.EXPOSURES: len(exposures) - len(self._exposures[shopper]),
+                Store.LINKS: int(linked),
+                Store.ONLINE_FEATURES: int(self.features.pop(shopper, None) is not None),
+            }
+        )
+
+    def _forget_trace(self, trace: Trace) -> Counter[Store]:
+        """Remove an event's mark, and what it left with whatever shopper."""
+        seen = self._seen[partition_of(trace.shopper, self.partitions)]
+        window, exposures = self._windows.get(trace.shopper, []), self._exposures[trace.shopper]
+        self._windows[trace.shopper] = [event for event in window if event.event_id != trace.event_id]
+        shown = trace.item_id is not None and exposures.get(trace.item_id) == trace.timestamp
+        if shown:
+            del exposures[trace.item_id or ""]
+        marked = trace.event_id in seen
+        seen.discard(trace.event_id)
+        return Counter(
+            {
+                Store.DEDUP_MARKS: int(marked),
+                Store.SESSION_WINDOWS: len(window) - len(self._windows[trace.shopper]),
+                Store.EXPOSURES: int(shown),
+            }
+        )
 
     def _show(self, event: LoggedEvent) -> None:
         exposures = self._exposures[event.shopper]

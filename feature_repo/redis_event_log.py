@@ -8,6 +8,7 @@ from redis.asyncio import BlockingConnectionPool, Redis, RedisCluster
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
+from feature_repo.erasure import Erasure, Removed, Trace
 from feature_repo.event_log import (
     Shopper,
     Verdict,
@@ -19,6 +20,7 @@ from feature_repo.event_log import (
 from feature_repo.events import LoggedEvent
 from feature_repo.log_reader import LogReader
 from feature_repo.online_user import USER_FIELDS, decode_user, user_key
+from feature_repo.redis_erasure import RedisErasure
 from feature_repo.redis_functions import Call, RedisFunctions, explained
 from feature_repo.redis_layout import (
     count_key,
@@ -130,6 +132,14 @@ class RedisEventLog:
                 return max(map(_fullness, nodes.values()))
             return _fullness(await self._client.info("memory"))
 
+    async def visitors_of(self, user_id: str) -> set[str]:
+        """See EventLog."""
+        return await self._erasure().visitors_of(user_id)
+
+    async def erase(self, erasure: Erasure, archived: Iterable[Trace] = ()) -> Removed:
+        """See EventLog."""
+        return await self._erasure().erase(erasure, archived)
+
     async def ping(self) -> None:
         """See EventLog."""
         with explained():
@@ -138,6 +148,9 @@ class RedisEventLog:
     async def aclose(self) -> None:
         """See EventLog."""
         await self._client.aclose()
+
+    def _erasure(self) -> RedisErasure:
+        return RedisErasure(self._client, self._functions, self.partitions)
 
     def _set(self, kind: str, shopper: str) -> str:
         return key(partition_of(shopper, self.partitions), kind, shopper)

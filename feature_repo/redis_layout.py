@@ -54,6 +54,15 @@ def key(partition: int, kind: str, name: str) -> str:
     return f"freshet:{{{partition}}}:{kind}:{name}"
 
 
+LINK_PATTERN: Final = "freshet:{*}:link:*"
+"""Matches the key of every link."""
+
+
+def visitor_of_link(link: bytes) -> str:
+    """The visitor whose link has this key."""
+    return link.partition(b":link:v:")[2].decode()
+
+
 def encode_window_event(event: WindowEvent) -> bytes:
     """Member of a window: the event_id, then what else is there; the time is the member's score."""
     rest = zip(event._fields[2:], event[2:], strict=True)

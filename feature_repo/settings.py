@@ -145,6 +145,11 @@ class Settings(BaseSettings):
         return self.home / "catalog"
 
     @property
+    def erasures_dir(self) -> Path:
+        """Erasures of shoppers that are not done yet."""
+        return self.home / "erasures"
+
+    @property
     def imports_dir(self) -> Path:
         """Quality reports and rejected rows of imports."""
         return self.home / "imports"

@@ -8,7 +8,7 @@ live.
 import hashlib
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
@@ -191,7 +191,7 @@ def write_bundle(bundle: Bundle, directory: Path) -> Bundle:
             ranker.save_model(temporary / f"{name}_{RANKER}")
     checksums = {path.name: _checksum(path) for path in sorted(temporary.iterdir())}
     manifest = replace(bundle.manifest, checksums=checksums)
-    (temporary / MANIFEST).write_bytes(orjson.dumps(asdict(manifest), option=orjson.OPT_INDENT_2))
+    (temporary / MANIFEST).write_bytes(_manifest_json(manifest))
     for path in temporary.iterdir():
         sync(path)
     sync(temporary)
@@ -237,6 +237,25 @@ def read_bundle(directory: Path) -> Bundle:
         **{name: _map_columns(kind, directory, name) for name, kind in ARRAYS.items()},
         rankers=Rankers(*(_read_ranker(directory, f"{name}_{RANKER}", manifest) for name in Rankers._fields)),
     )
+
+
+def forget_shoppers(directory: Path, shopper_keys: Collection[str]) -> int:
+    """Make a bundle's rows of these shoppers nobody's: their keys become empty. Returns how many had one.
+
+    The manifest goes first: killed in between, the bundle is refused until this is done again.
+    """
+    names = _read_table(directory / SHOPPERS)[NAME].to_pylist()
+    kept = ["" if name in shopper_keys else name for name in names]
+    forgotten = sum(name in shopper_keys for name in names)
+    if forgotten:
+        content = pa.BufferOutputStream()
+        _write_table(pa.table({NAME: pa.array(kept, pa.string())}), content)
+        table = content.getvalue()
+        manifest = read_manifest(directory)
+        checksums = {**manifest.checksums, SHOPPERS: hashlib.sha256(table).hexdigest()}
+        replace_file(directory / MANIFEST, _manifest_json(replace(manifest, checksums=checksums)))
+        replace_file(directory / SHOPPERS, table)
+    return forgotten
 
 
 def current_version(models: Path) -> str | None:
@@ -296,8 +315,12 @@ def _map_columns(kind: type[Columns], directory: Path, name: str) -> Columns:
     return kind(*(np.asarray(np.load(file, mmap_mode="r")) for file in files))
 
 
-def _write_table(table: pa.Table, path: Path) -> None:
-    pyarrow.feather.write_feather(table, path, compression="uncompressed")
+def _manifest_json(manifest: Manifest) -> bytes:
+    return orjson.dumps(asdict(manifest), option=orjson.OPT_INDENT_2)
+
+
+def _write_table(table: pa.Table, destination: Path | pa.NativeFile) -> None:
+    pyarrow.feather.write_feather(table, destination, compression="uncompressed")
 
 
 def _read_table(path: Path) -> pa.Table:

@@ -14,9 +14,11 @@ from serving import strict_json
 from serving.query import DEFAULT_SLATE_SIZE
 from serving.schemas import (
     CatalogItem,
+    ErasureResult,
     EventResults,
     Failed,
     Health,
+    Id,
     Readiness,
     Received,
     ReceivedEvent,
@@ -28,6 +30,10 @@ from serving.service import Service
 
 _Responses = dict[int | str, dict[str, Any]]
 _UNAVAILABLE: Final[_Responses] = {503: {"model": Failed, "description": "Try again after Retry-After."}}
+_NAMES_SHOPPER: Final[_Responses] = {
+    422: {"model": Refused, "description": "The id is none; nothing was done."},
+    **_UNAVAILABLE,
+}
 _TAKES_BODY: Final[_Responses] = {
     400: {"model": Failed, "description": "The body is not JSON."},
     413: {"model": Failed, "description": "The body is too large."},
@@ -69,6 +75,16 @@ def create_router(service: Service) -> APIRouter:
         if found is None:
             raise HTTPException(404, f"the catalog of model {service.model.version} has no such item")
         return found
+
+    @router.delete("/v1/users/{user_id:path}", responses=_NAMES_SHOPPER)
+    async def erase_user(user_id: Id) -> ErasureResult:
+        """Forget a user, and the visitors that were linked to it."""
+        return await service.erase(user_id, None)
+
+    @router.delete("/v1/visitors/{visitor_id:path}", responses=_NAMES_SHOPPER)
+    async def erase_visitor(visitor_id: Id) -> ErasureResult:
+        """Forget a visitor."""
+        return await service.erase(None, visitor_id)
 
     @router.get("/healthz")
     async def healthz() -> Health:

@@ -7,6 +7,7 @@ from typing import Annotated, Final, Literal
 import orjson
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
+from feature_repo.erasure import Store
 from feature_repo.event_log import Verdict
 from feature_repo.schema import ID_PATTERN, MAX_QUERY_LENGTH, EventType
 from serving.hydration import Degraded
@@ -110,6 +111,14 @@ class EventResults(BaseModel):
     """What became of the events, in their order."""
 
     events: list[EventResult]
+
+
+class ErasureResult(BaseModel):
+    """What became of an erasure that is certain to be carried out."""
+
+    erased_at: int = Field(description="Microseconds since 1970 (UTC): what comes later is a new life.")
+    removed: dict[Store, int] = Field(description="Entries that were removed, by store.")
+    pending: list[Store] = Field(description="Stores that the next `freshet erase` works off.")
 
 
 class Page(Received):

@@ -1,20 +1,24 @@
 """What the API does, free of HTTP: take events, recommend, look up an item."""
 
+import asyncio
 import logging
 import math
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Final
 from uuid import uuid4
 
 import orjson
 
 from feature_repo.arrays import Float32
+from feature_repo.erasure import ON_DISK, ONLINE, Erasure, PendingErasures
 from feature_repo.errors import LogUnavailableError
-from feature_repo.event_log import EventLog, Shopper
+from feature_repo.event_log import EventLog, Shopper, Verdict
 from feature_repo.ranking_features import SOURCES
 from feature_repo.schema import SECOND, Item, shopper_key
 from feature_repo.settings import Settings
+from feature_repo.tombstones import Tombstones
 from serving.bundle import Manifest
 from serving.calibration import Calibration
 from serving.hydration import answers, hydrate
@@ -25,6 +29,7 @@ from serving.metrics import Metrics
 from serving.query import Filters, Question
 from serving.schemas import (
     CatalogItem,
+    ErasureResult,
     EventResult,
     EventResults,
     FeatureAge,
@@ -56,20 +61,28 @@ class Service:
             settings.served_dir, settings.served_log_queue, settings.served_log_flush_seconds, self.metrics
         )
         self.load_shedding = LoadShedding(log)
+        self._tombstones = Tombstones(settings.archive_dir)
+        self._erasures = PendingErasures(settings.erasures_dir, self._tombstones)
         self._log_is_away = False
 
     async def append(self, received: Sequence[ReceivedEvent]) -> EventResults:
         """Log events; when this returns they are in the log and in their shoppers' windows, but for those shed.
 
+        Those that happened before their shopper was erased are dropped.
         Raises RefusedEventsError, and logs none, when any event breaks a rule; LogUnavailableError.
         """
         events = to_log(received, _now(), self.settings)
+        erased = [
+            self._tombstones.cover(event.user_id, event.visitor_id, event.timestamp) for event in events
+        ]
+        kept = [event for event, dropped in zip(events, erased, strict=True) if not dropped]
         try:
-            verdicts = await self.load_shedding.append(events)
+            appended = iter(await self.load_shedding.append(kept))
         except LogUnavailableError:
             self._note_log(away=True)
             raise
         self._note_log(away=False)
+        verdicts = [Verdict.ERASED if dropped else next(appended) for dropped in erased]
         self.metrics.count_events(events, verdicts)
         return EventResults(
             events=[
@@ -91,7 +104,7 @@ class Service:
                 self._note_log(away=bool(degraded))
             question = Question(
                 events=shopper.window,
-                shopper_key=_key(shopper.user_id, request.visitor_id),
+                shopper_key=self._known_key(shopper.user_id, request.visitor_id, bundle.manifest),
                 as_of=as_of,
                 k=request.k,
                 context_items=request.context.item_ids,
@@ -128,6 +141,26 @@ class Service:
             feature_age=age,
         )
 
+    async def erase(self, user_id: str | None, visitor_id: str | None) -> ErasureResult:
+        """Erase a user with its visitors, or a visitor: from Redis at once, from disk by ``freshet erase``.
+
+        From the first await on it is certain to happen, whatever is killed. Raises LogUnavailableError when Redis
+        could not be reached; the erasure is then carried out later, or when it is asked for again.
+        """
+        asked = Erasure(user_id, frozenset([visitor_id] if visitor_id else []), _now())
+        await asyncio.to_thread(self._erasures.put, asked)
+        if user_id:
+            asked = asked.with_visitors(await self.log.visitors_of(user_id))
+            await asyncio.to_thread(self._erasures.put, asked)
+        # All that is there now is of before, also what a clock that is ahead has dated later.
+        ahead = round(self.settings.event_max_ahead_seconds * SECOND)
+        removed = await self.log.erase(replace(asked, erased_at=asked.erased_at + ahead))
+        return ErasureResult(
+            erased_at=asked.erased_at,
+            removed={store: removed.get(store, 0) for store in ONLINE},
+            pending=list(ON_DISK),
+        )
+
     def item(self, item_id: str) -> CatalogItem | None:
         """The item's row in the live model's catalog. Raises BundleError before the first model is published."""
         bundle = self.model.recommender.bundle
@@ -147,6 +180,14 @@ class Service:
             event_log="available" if available else "unavailable",
         )
 
+    def _known_key(self, user_id: str | None, visitor_id: str | None, manifest: Manifest) -> str | None:
+        """By which key the model may know the shopper: none where it learned of what was erased since."""
+        if not user_id and not visitor_id:
+            return None
+        key = shopper_key(user_id, visitor_id)
+        erased_at = self._tombstones.erased_at(key)
+        return None if erased_at is not None and erased_at >= manifest.training_end else key
+
     def _note_log(self, *, away: bool) -> None:
         """Say once that the event log went away, and once that it came back."""
         if away != self._log_is_away:
@@ -158,10 +199,6 @@ class Service:
 
 def _now() -> int:
     return time.time_ns() // 1000
-
-
-def _key(user_id: str | None, visitor_id: str | None) -> str | None:
-    return shopper_key(user_id, visitor_id) if user_id or visitor_id else None
 
 
 def _feature_age(manifest: Manifest, shopper: Shopper, as_of: int) -> FeatureAge:
