@@ -1,4 +1,4 @@
-"""Move what the event log holds into the archive, every night and whenever it is asked for."""
+"""Carry out erasures and move what the event log holds into the archive, every night or when asked to."""
 
 from datetime import UTC, datetime
 from typing import Any
@@ -21,6 +21,12 @@ from feature_repo.settings import Settings
 def ingest_events() -> None:
     """Drain the log; an event that is brought twice stands in the archive once."""
 
+    @task
+    def erase() -> dict[str, int]:
+        from training.erase import erase
+
+        return {store.value: count for store, count in erase(Settings()).items()}
+
     @task(outlets=[EVENT_LOG])
     def drain(*, outlet_events: Any) -> dict[str, int]:
         from training.ingest import ingest
@@ -29,7 +35,7 @@ def ingest_events() -> None:
         outlet_events[EVENT_LOG].extra = {"events": ingested.events, AS_OF_KEY: iso(ingested.until)}
         return {"events": ingested.events}
 
-    drain()
+    erase() >> drain()
 
 
 ingest_events()

@@ -1,5 +1,6 @@
 """The catalog: the shop's items and users, each one Parquet file with a row per id."""
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import Final
 
@@ -9,7 +10,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from filelock import FileLock
 
-from feature_repo.durable_file import replace_file, to_parquet
+from feature_repo.durable_file import drop_rows, replace_file, to_parquet
+from feature_repo.erasure import is_in
 from feature_repo.schema import ITEM_SCHEMA, USER_SCHEMA, Item, User
 
 _ITEMS: Final = "items.parquet"
@@ -36,14 +38,27 @@ def upsert_users(folder: Path, users: pa.Table) -> None:
     _upsert(folder / _USERS, users.cast(USER_SCHEMA), User.ID)
 
 
+def forget_users(folder: Path, user_ids: Collection[str]) -> int:
+    """Remove users; returns how many there were."""
+    path = folder / _USERS
+    if not path.exists():
+        return 0
+    with _lock_of(path):
+        return drop_rows(path, [User.ID], lambda rows: is_in(rows[User.ID], user_ids))
+
+
 def _read(path: Path, schema: pa.Schema) -> pa.Table:
     return pq.ParquetFile(path).read() if path.exists() else schema.empty_table()
 
 
 def _upsert(path: Path, rows: pa.Table, key: str) -> None:
-    with FileLock(path.with_name(f".{path.name}.lock")):
+    with _lock_of(path):
         everything = pa.concat_tables([_read(path, rows.schema), rows])
         ids = everything[key].to_numpy()
         _, newest_from_behind = np.unique(ids[::-1], return_index=True)
         newest = everything.take(pa.array(len(ids) - 1 - newest_from_behind, pa.int64()))
         replace_file(path, to_parquet(newest.take(pc.sort_indices(newest[key]))))
+
+
+def _lock_of(path: Path) -> FileLock:
+    return FileLock(path.with_name(f".{path.name}.lock"))

@@ -82,6 +82,8 @@ class Tombstones:
     def _horizons(self, ids: pa.ChunkedArray, key_of: Callable[[str], str]) -> Int64:
         """int64[n]: when the shopper of each id was last erased; _NEVER where that never was, or no id is."""
         erased = self._list()
+        if not erased:
+            return np.full(len(ids), _NEVER)
         encoded = ids.cast(pa.string()).combine_chunks().dictionary_encode()
         names = encoded.dictionary.to_pylist()
         times = [erased.get(self.hash_of(key_of(name)), _NEVER) if name else _NEVER for name in names]

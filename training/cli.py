@@ -235,6 +235,15 @@ def ingest() -> None:
 
 
 @app.command()
+def erase() -> None:
+    """Carry out the erasures that the API acknowledged: archive, features, served log, models."""
+    from training.erase import erase
+
+    removed = erase(read_settings())
+    typer.echo("".join(f"{count:>9,}  {store}\n" for store, count in removed.items()) or "nothing is pending")
+
+
+@app.command()
 def stream() -> None:
     """Consume the event log until Ctrl-C: archive every event, count what happens to items."""
     from training.stream.stream import stream

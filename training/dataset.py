@@ -11,6 +11,7 @@ import pyarrow as pa
 from feature_repo.archive import Archive
 from feature_repo.catalog import read_items
 from feature_repo.encoded_log import EncodedLog, encode_log
+from feature_repo.erasure import PendingErasures, covered, is_in
 from feature_repo.schema import Event
 from feature_repo.settings import Settings
 from training import cleaning
@@ -44,16 +45,32 @@ class Split:
 def read_inputs(settings: Settings, before: int | None = None) -> tuple[pa.Table, pa.Table]:
     """Events of the archive (COLUMNS), cleaned, earlier than ``before`` (microseconds); and the catalog.
 
-    Windows that were stopped for their quality are left out.
+    Windows that were stopped for their quality are left out, and shoppers whose erasure is not done yet.
     """
     archive = Archive(settings.archive_dir)
     archive.compact()
     items = read_items(settings.catalog_dir)
-    archived = archive.read(end=before, columns=cleaning.COLUMNS)
+    archived = _without_pending(archive.read(end=before, columns=cleaning.COLUMNS), settings)
     events, findings = cleaning.clean(without_stopped(archived, settings), items, settings)
     counts = "".join(f", {finding.rows:,} {finding.action} ({finding.rule})" for finding in findings)
     logger.info("log: %s of %s events to learn from%s", f"{len(events):,}", f"{len(archived):,}", counts)
     return events.select(COLUMNS), items
+
+
+def _without_pending(events: pa.Table, settings: Settings) -> pa.Table:
+    """Events but those of shoppers whose erasure is not done, and of the visitors that they tie to them."""
+    pending = PendingErasures(settings.erasures_dir, Archive(settings.archive_dir).tombstones).all()
+    if not pending:
+        return events
+    users, visitors = events[Event.USER], events[Event.VISITOR]
+    erasures = [
+        erasure.with_visitors(
+            visitors.filter(pa.array(is_in(users, [erasure.user_id or ""]))).unique().drop_null().to_pylist()
+        )
+        for erasure in pending
+    ]
+    times = events[Event.TIMESTAMP].cast(pa.int64()).to_numpy()
+    return events.filter(pa.array(~covered(erasures, users, visitors, times)))
 
 
 def encode(events: pa.Table, items: pa.Table) -> tuple[Shop, EncodedLog]:

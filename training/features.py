@@ -34,6 +34,7 @@ from serving.bundle import Bundle, current_version, read_live_bundle
 from serving.embedded_redis import embedded_redis
 from training.assemble import Shop, item_prices, user_embeddings
 from training.dataset import encode, read_inputs
+from training.locks import features_lock
 
 
 def build_features(settings: Settings, as_of: int) -> dict[str, int]:
@@ -42,21 +43,22 @@ def build_features(settings: Settings, as_of: int) -> dict[str, int]:
     The same log gives the same files, whenever this runs. Embeddings are those of the live model, where there is
     one. What is older than the settings keep is forgotten. Raises InputError when nothing happened before.
     """
-    events, items = read_inputs(settings, before=as_of)
-    if not events.num_rows:
-        raise InputError(
-            f"{settings.archive_dir} holds no event before {as_of} us: `freshet import` brings in a log"
-        )
-    shop, log = encode(events, items)
-    tables = {
-        View.USER_STATISTICS: user_rows(shop, log, as_of),
-        View.USER_PROFILE: _profile_rows(settings),
-        View.ITEM_STATISTICS: _item_rows(shop, log, as_of),
-        View.ITEM_WINDOWS: _window_rows(log, as_of),
-    }
-    if current_version(settings.models_dir) is not None:
-        tables |= embedding_rows(read_live_bundle(settings.models_dir), events)
-    rows = _write(settings, tables, as_of)
+    with features_lock(settings):
+        events, items = read_inputs(settings, before=as_of)
+        if not events.num_rows:
+            raise InputError(
+                f"{settings.archive_dir} holds no event before {as_of} us: `freshet import` brings in a log"
+            )
+        shop, log = encode(events, items)
+        tables = {
+            View.USER_STATISTICS: user_rows(shop, log, as_of),
+            View.USER_PROFILE: _profile_rows(settings),
+            View.ITEM_STATISTICS: _item_rows(shop, log, as_of),
+            View.ITEM_WINDOWS: _window_rows(log, as_of),
+        }
+        if current_version(settings.models_dir) is not None:
+            tables |= embedding_rows(read_live_bundle(settings.models_dir), events)
+        rows = _write(settings, tables, as_of)
     forget_before(settings.features_dir, as_of - int(settings.features_kept_days * DAY))
     return rows
 
@@ -67,7 +69,7 @@ def bring_online(settings: Settings, as_of: int, views: Iterable[str] = SNAPSHOT
 
     folder = settings.features_dir
     built = [view for view in views if as_of in snapshots(folder, view)]
-    with embedded_redis(settings) as url:
+    with features_lock(settings), embedded_redis(settings) as url:
         store = open_store(settings, url)
         materialize(store, as_of, as_of, [view for view in built if view != View.ITEM_WINDOWS])
         if View.ITEM_WINDOWS in built:
@@ -76,9 +78,10 @@ def bring_online(settings: Settings, as_of: int, views: Iterable[str] = SNAPSHOT
 
 def bring_vectors_online(settings: Settings, as_of: int) -> dict[str, int]:
     """Compute the live model's vectors from the events before a moment and bring them online; rows by view."""
-    events, _ = read_inputs(settings, before=as_of)
-    tables = embedding_rows(read_live_bundle(settings.models_dir), events)
-    rows = _write(settings, tables, as_of)
+    with features_lock(settings):
+        events, _ = read_inputs(settings, before=as_of)
+        tables = embedding_rows(read_live_bundle(settings.models_dir), events)
+        rows = _write(settings, tables, as_of)
     bring_online(settings, as_of, tables)
     return rows
 

@@ -1,10 +1,11 @@
 """What was found in a part of the log, for a person (Markdown, one line) and for a program (JSON)."""
 
-from dataclasses import asdict, dataclass
+from collections.abc import Collection
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Final, Self
 
 import orjson
 import pyarrow as pa
@@ -13,6 +14,9 @@ import pyarrow.compute as pc
 from feature_repo.durable_file import replace_file
 from feature_repo.errors import InputError
 from feature_repo.schema import DAY, SECOND, Event, shopper_key
+
+_ERASED: Final = "of a shopper who was erased"
+"""In place of an example."""
 
 
 class Verdict(StrEnum):
@@ -159,6 +163,16 @@ class QualityReport:
                 f"{path} is no report on the log ({error}): check that part of the log again"
             ) from error
         return cls(**fields | {"findings": findings, "unchecked": tuple(fields["unchecked"])})
+
+    def without_examples_of(self, shopper_keys: Collection[str]) -> Self:
+        """The report without the examples that name one of these shoppers."""
+        findings = tuple(
+            replace(finding, example=_ERASED)
+            if any(f" by {key}, " in finding.example for key in shopper_keys)
+            else finding
+            for finding in self.findings
+        )
+        return replace(self, findings=findings)
 
     def write(self, folder: Path) -> None:
         """Write ``<name>.md`` and ``<name>.json`` into ``folder``, each whole or not at all."""

@@ -16,7 +16,6 @@ from functools import partial
 from typing import Final
 
 import numpy as np
-from filelock import FileLock, Timeout
 
 from feature_repo.encoded_log import EncodedLog
 from feature_repo.errors import InputError
@@ -38,6 +37,7 @@ from training.evaluation.metrics import to_text
 from training.feature_history import write_user_history
 from training.impressions import impression_rows
 from training.judging import RANKED, scores_and_verdict, shown_in_test
+from training.locks import training_lock
 from training.manifest import new_manifest, new_version
 from training.publish import (
     GATE,
@@ -53,7 +53,6 @@ from training.run_replays import replayed, with_user_history
 from training.training_run import RELIABILITY, Outcome, Plan, TrainingRun
 
 MIN_INTERACTIONS: Final = 200
-LOCK: Final = ".training.lock"
 SCORES: Final = "scores"
 """Key of the evaluation in a manifest's metrics."""
 
@@ -89,7 +88,7 @@ def begin(
 
     Raises InputError when there is too little to learn from.
     """
-    with _alone(settings), _step("archive"):
+    with training_lock(settings), _step("archive"):
         remove_unfinished(settings.models_dir)
         events, items = read_inputs(settings, before)
         _, log = encode(events, items)
@@ -111,7 +110,7 @@ def begin(
 
 def learn_embeddings(run: TrainingRun) -> None:
     """Fit the tower of the oldest part."""
-    with _alone(run.settings), _step("embeddings"):
+    with training_lock(run.settings), _step("embeddings"):
         if run.first_tower() is None:
             until = run.plan.split.ranker
             fitted = fit_embeddings(run.log.before(until), run.plan.config.embeddings, run.scalars(until))
@@ -121,7 +120,7 @@ def learn_embeddings(run: TrainingRun) -> None:
 
 def learn_encoder(run: TrainingRun) -> None:
     """Fit the session encoder of the oldest part."""
-    with _alone(run.settings), _step("session encoder"):
+    with training_lock(run.settings), _step("session encoder"):
         until = run.plan.split.ranker
         weights = run.encoder_weights(until)
         if not weights.exists():
@@ -132,7 +131,7 @@ def learn_encoder(run: TrainingRun) -> None:
 
 def learn_ranker(run: TrainingRun) -> None:
     """Fit the ranker on the middle part, replayed through models of the oldest; leave the bundle to judge."""
-    with _alone(run.settings), _step("ranker"):
+    with training_lock(run.settings), _step("ranker"):
         if not run.judged.exists():
             split, first = run.plan.split, _first_tower(run)
             rankers = _fit_rankers(run, first)
@@ -141,7 +140,7 @@ def learn_ranker(run: TrainingRun) -> None:
 
 def judge(run: TrainingRun) -> Outcome:
     """Replay the test part: scores of the new model, of the baselines and of the live one, and the verdict."""
-    with _alone(run.settings), _step("evaluation"):
+    with training_lock(run.settings), _step("evaluation"):
         judged = read_bundle(run.judged)
         scores, verdict = scores_and_verdict(run, judged)
         shown = shown_in_test(run, judged)
@@ -159,7 +158,7 @@ def judge(run: TrainingRun) -> Outcome:
 def make_bundle(run: TrainingRun) -> None:
     """Refit on everything, and write the bundle and its twin that knows nothing of the test part."""
     models, version = run.settings.models_dir, run.plan.version
-    with _alone(run.settings), _step("refit on everything"):
+    with training_lock(run.settings), _step("refit on everything"):
         if not (models / version).exists():
             judged, outcome, end = read_bundle(run.judged), run.outcome, run.plan.split.end
             scores = {name: asdict(score) for name, score in outcome.scores.items()}
@@ -178,17 +177,6 @@ def go_live(run: TrainingRun, force: str | None = None) -> Outcome:
     outcome = run.outcome
     publish(run.settings.models_dir, outcome.version, keep=run.settings.bundles_kept, force=force)
     return outcome
-
-
-@contextmanager
-def _alone(settings: Settings) -> Iterator[None]:
-    """Hold the home's training lock."""
-    settings.home.mkdir(parents=True, exist_ok=True)
-    try:
-        with FileLock(settings.home / LOCK, timeout=0):
-            yield
-    except Timeout:
-        raise InputError(f"another training runs on {settings.home}: wait until it has ended") from None
 
 
 def _first_tower(run: TrainingRun) -> UserTower:

@@ -83,6 +83,11 @@ def champion_for(models: Path, test_start: int) -> Bundle | None:
         return None
 
 
+def models_lock(models: Path) -> FileLock:
+    """What is held while the live version, or the files of a finished one, are changed."""
+    return FileLock(models / LOCK)
+
+
 def publish(models: Path, version: str, *, keep: int, force: str | None = None) -> None:
     """Make ``version`` live if its verdict allows it.
 
@@ -213,7 +218,7 @@ def _interval(record: Mapping[str, float | None]) -> Interval:
 
 
 def _go_live(models: Path, version: str, action: str, reason: str | None) -> None:
-    with FileLock(models / LOCK):
+    with models_lock(models):
         if current_version(models) == version == next(reversed(_lineage(models)), None):
             return
         set_current(models, version)

@@ -20,7 +20,7 @@ from serving.ranking import Rankers
 from serving.recommender import Recommender
 from tests.training.conftest import FAST, TrainedShop
 from tests.training.tiny_log import Happened, encoded, table
-from training import judging, pipeline
+from training import judging, locks
 from training.config import configured
 from training.dataset import read_shop, split_by_time
 from training.evaluation.methods import evaluate
@@ -195,7 +195,7 @@ def test_everything_is_written_under_the_home(
     monkeypatch.chdir(elsewhere)
     train(settings, FAST)
     assert list(elsewhere.iterdir()) == []
-    kept = {"archive", "catalog", "features", "models", "registry.db", "registry.lock", "runs", pipeline.LOCK}
+    kept = {"archive", "catalog", "features", "models", "registry.db", "registry.lock", "runs", locks.LOCK}
     assert {path.name for path in settings.home.iterdir()} == kept
     assert not list(settings.runs_dir.rglob("*.pt"))
     assert list(settings.runs_dir.rglob("events.out.tfevents.*"))
@@ -235,7 +235,7 @@ def test_too_small_an_archive_says_what_is_needed(tmp_path: Path, interactions: 
 
 def test_a_second_training_of_a_home_is_refused_while_the_first_runs(tmp_path: Path) -> None:
     settings = Settings(home=tmp_path, redis_url=None)
-    with FileLock(tmp_path / pipeline.LOCK), pytest.raises(InputError, match="another training runs"):
+    with FileLock(tmp_path / locks.LOCK), pytest.raises(InputError, match="another training runs"):
         train(settings, FAST)
 
 

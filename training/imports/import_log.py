@@ -4,6 +4,7 @@ import hashlib
 import time
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -12,11 +13,13 @@ from feature_repo.catalog import upsert_items, upsert_users
 from feature_repo.distinct_events import distinct
 from feature_repo.durable_file import replace_file, to_parquet
 from feature_repo.errors import InputError
-from feature_repo.schema import EVENT_SCHEMA, ITEM_SCHEMA, SECOND, Event, Item, User
+from feature_repo.schema import EVENT_SCHEMA, ITEM_SCHEMA, SECOND, USER_SCHEMA, Event, Item, User
 from feature_repo.settings import Settings
+from feature_repo.tombstones import Tombstones
 from training.imports.event_ids import row_ids
 from training.imports.field_map import FieldMap, load_field_map
-from training.imports.parse_text import FIRST_PLAUSIBLE
+from training.imports.map_rows import ROW_NUMBER
+from training.imports.parse_text import FIRST_PLAUSIBLE, Mask
 from training.imports.quality_report import QualityReport, iso
 from training.imports.shop_files import ShopFile, items_of_events, read_events, read_items, read_users
 
@@ -55,23 +58,29 @@ def import_log(  # noqa: PLR0913  one argument for each option of the command
     }
     derived_items = items_of_events(event_file, fields) if event_file else ITEM_SCHEMA.empty_table()
 
-    accepted = _with_event_ids(event_file.mapped.accepted()) if event_file else EVENT_SCHEMA.empty_table()
+    archive = Archive(settings.archive_dir)
+    found = _with_event_ids(event_file.mapped.accepted()) if event_file else EVENT_SCHEMA.empty_table()
+    accepted = archive.tombstones.without_erased(found)  # before a shift makes the old look new
     first, last = _first_and_last(accepted)
     offset = now - last if shift_to_now and last is not None and last < now else 0
-    imported = _add_to(Archive(settings.archive_dir), _moved(accepted, offset)) if event_file else 0
+    imported = _add_to(archive, _moved(accepted, offset)) if event_file else 0
 
     # A catalog file says more than what the events tell, so it comes last.
     if derived_items.num_rows:
         upsert_items(settings.catalog_dir, derived_items)
     if item_file:
         upsert_items(settings.catalog_dir, item_file.mapped.accepted())
-    if user_file:
-        upsert_users(settings.catalog_dir, user_file.mapped.accepted())
+    users_found = user_file.mapped.accepted() if user_file else USER_SCHEMA.empty_table()
+    users_kept = users_found.filter(pa.array(~_of_erased(users_found, archive.tombstones)))
+    if users_kept.num_rows:
+        upsert_users(settings.catalog_dir, users_kept)
 
     report = QualityReport(
-        events=event_file.counts(imported) if event_file else None,
+        events=event_file.counts(imported, len(found) - len(accepted)) if event_file else None,
         items=item_file.counts(_distinct_values(item_file.mapped.accepted()[Item.ID])) if item_file else None,
-        users=user_file.counts(_distinct_values(user_file.mapped.accepted()[User.ID])) if user_file else None,
+        users=user_file.counts(_distinct_values(users_kept[User.ID]), len(users_found) - len(users_kept))
+        if user_file
+        else None,
         items_from_events=derived_items.num_rows,
         first_event=first,
         last_event=last,
@@ -85,7 +94,7 @@ def import_log(  # noqa: PLR0913  one argument for each option of the command
         ),
         folder=settings.imports_dir / f"{given[0].stem}-{_content_hash(given[0])}",
     )
-    _write_report(report, files)
+    _write_report(report, files, archive.tombstones)
     _require_usable_rows(report, files)
     return report
 
@@ -157,10 +166,23 @@ def _content_hash(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()[:12]
 
 
-def _write_report(report: QualityReport, files: dict[str, ShopFile]) -> None:
+def _of_erased(rows: pa.Table, tombstones: Tombstones) -> Mask:
+    """Mask of the rows that name a shopper who was erased at their time, or since, where they have one."""
+    nobody = pa.chunked_array([pa.nulls(rows.num_rows, pa.string())])
+    users, visitors = (
+        rows[name] if name in rows.column_names else nobody for name in (Event.USER, Event.VISITOR)
+    )
+    times = np.zeros(rows.num_rows, np.int64)
+    if Event.TIMESTAMP in rows.column_names:
+        times = rows[Event.TIMESTAMP].cast(pa.int64()).fill_null(0).to_numpy()
+    return tombstones.covering(users, visitors, times)
+
+
+def _write_report(report: QualityReport, files: dict[str, ShopFile], tombstones: Tombstones) -> None:
     for name, file in files.items():
         rejects = file.mapped.verdicts.rejects(file.mapped.text)
-        replace_file(report.folder / f"{name}.parquet", to_parquet(rejects))
+        erased = _of_erased(file.mapped.rows, tombstones)[rejects[ROW_NUMBER].to_numpy() - 1]
+        replace_file(report.folder / f"{name}.parquet", to_parquet(rejects.filter(pa.array(~erased))))
     replace_file(report.folder / "report.json", report.to_json())
 
 

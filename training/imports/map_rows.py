@@ -23,6 +23,8 @@ from training.imports.parse_text import (
     with_decimal_point,
 )
 
+ROW_NUMBER: Final = "freshet_row"
+"""Column of the rejected rows: the row's number in its file, from 1."""
 _ACCEPTED: Final = -1
 _PROPERTIES: Final = User.PROPERTIES
 
@@ -56,9 +58,7 @@ class Verdicts:
         numbers = np.flatnonzero(~self.accepted)
         reasons = pa.array([self._reasons[code] for code in self._codes[numbers]], pa.string())
         rows = text.take(pa.array(numbers))
-        return rows.append_column("freshet_row", pa.array(numbers + 1)).append_column(
-            "freshet_reason", reasons
-        )
+        return rows.append_column(ROW_NUMBER, pa.array(numbers + 1)).append_column("freshet_reason", reasons)
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,5 @@
-"""What an import found in the files it was given: each row is imported, a duplicate, or rejected with a reason."""
+"""What an import found in the files it was given: each row is imported, a duplicate, of an erased shopper, or
+rejected with a reason."""
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -11,12 +12,13 @@ from feature_repo.schema import SECOND
 
 @dataclass(frozen=True)
 class TableCounts:
-    """What became of the rows of one file; imported + duplicates + rejected == rows."""
+    """What became of the rows of one file; imported + duplicates + erased + rejected == rows."""
 
     file: str
     rows: int
     imported: int
     duplicates: int
+    erased: int  # of shoppers who were erased since
     rejected_by_reason: dict[str, int]
     ignored_columns: tuple[str, ...]
 
@@ -85,6 +87,8 @@ def _count_lines(section: str, counts: TableCounts) -> list[tuple[str, str]]:
         ("  duplicates", f"{counts.duplicates:,}"),
         ("  rejected", f"{counts.rejected:,}"),
     ]
+    if counts.erased:
+        lines.append(("  of erased shoppers", f"{counts.erased:,}"))
     lines += [(f"    {reason}", f"{count:,}") for reason, count in counts.rejected_by_reason.items()]
     if counts.ignored_columns:
         lines.append(("  ignored columns", ", ".join(counts.ignored_columns)))

@@ -36,14 +36,15 @@ class ShopFile:
     mapped: MappedTable
     used_columns: frozenset[str]
 
-    def counts(self, imported: int) -> TableCounts:
-        """Account of every row, given how many went in; the other accepted ones are duplicates."""
+    def counts(self, imported: int, erased: int = 0) -> TableCounts:
+        """Account of every row, given how many went in or name an erased shopper; the others are duplicates."""
         verdicts = self.mapped.verdicts
         return TableCounts(
             file=str(self.path),
             rows=self.mapped.text.num_rows,
             imported=imported,
-            duplicates=int(verdicts.accepted.sum()) - imported,
+            duplicates=int(verdicts.accepted.sum()) - imported - erased,
+            erased=erased,
             rejected_by_reason=verdicts.counts(),
             ignored_columns=tuple(
                 name for name in self.mapped.text.column_names if name not in self.used_columns

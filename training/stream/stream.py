@@ -10,11 +10,12 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import Final
 
-from feature_repo.errors import LogUnavailableError
+from feature_repo.errors import FreshetError, LogUnavailableError
 from feature_repo.log_reader import LogReader
 from feature_repo.redis_event_log import RedisEventLog
 from feature_repo.settings import Settings
 from serving.embedded_redis import embedded_redis
+from training.erase import erase
 from training.ingest import BATCH
 from training.stream.consumer import Consumer, Group
 from training.stream.groups import groups
@@ -23,6 +24,8 @@ from training.stream.metrics import StreamMetrics, serving_metrics
 RETRY_SECONDS: Final = 1.0
 """Pause before the next try when the log is away or the disk full."""
 JOIN_RETRY_SECONDS: Final = 5.0
+ERASE_SECONDS: Final = 60.0
+"""Pause between two looks for erasures."""
 OBSERVE_SECONDS: Final = 5.0
 """Pause between two looks at how far the groups are behind."""
 
@@ -51,6 +54,7 @@ async def _stream(settings: Settings, url: str) -> None:
             async with asyncio.TaskGroup() as tasks:
                 for group, reader in zip(members, readers, strict=True):
                     tasks.create_task(_consume(group, reader, settings, metrics, stopping))
+                tasks.create_task(_erase(settings, stopping))
                 tasks.create_task(_observe(metrics, readers, stopping))
         finally:
             await log.aclose()
@@ -95,6 +99,16 @@ async def _consume(
         metrics.count_done(group.name, done)
         if not more:
             await _rest(stopping, group.rest_seconds)
+
+
+async def _erase(settings: Settings, stopping: asyncio.Event) -> None:
+    """Carry out erasures soon after they were acknowledged; a training, or a log that is away, is waited for."""
+    while not stopping.is_set():
+        try:
+            await asyncio.to_thread(erase, settings, patience=0)
+        except (FreshetError, OSError) as error:
+            logger.info("erasures wait: %s", error)
+        await _rest(stopping, ERASE_SECONDS)
 
 
 async def _observe(metrics: StreamMetrics, readers: Sequence[LogReader], stopping: asyncio.Event) -> None:
