@@ -1,18 +1,24 @@
 """A shopper is erased over HTTP, and no byte of hers is found anywhere."""
 
 import asyncio
+import os
+import subprocess
+import sys
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.feather
 import pyarrow.parquet as pq
 import pytest
 from redis import Redis
+from typer.testing import CliRunner
 
 from feature_repo.archive import Archive
 from feature_repo.catalog import read_users
@@ -26,12 +32,16 @@ from feature_repo.schema import DAY, HOUR, SECOND
 from feature_repo.settings import Settings
 from serving.bundle import read_bundle, read_live_bundle, write_bundle
 from serving.embedded_redis import embedded_redis
+from tests.conftest import free_port, wait_until
 from tests.feature_repo.log_events import event
 from tests.serving.conftest import Api, running_api
 from tests.tiny_bundle import publish, tiny_bundle
+from training import cli
+from training import erase as steps
 from training.dataset import read_inputs
 from training.erase import erase, pending
 from training.imports.import_log import import_log
+from training.imports.quality_report import QualityReport as ImportReport
 from training.ingest import drain
 from training.locks import training_lock
 from training.log_report import Action, Finding, QualityReport
@@ -55,8 +65,8 @@ class Shop:
     url: str
     files: Path
 
-    def import_files(self, *, shift: bool = False) -> None:
-        import_log(
+    def import_files(self, *, shift: bool = False) -> ImportReport:
+        return import_log(
             self.settings,
             self.files / "events.csv",
             users=self.files / "users.csv",
@@ -89,7 +99,7 @@ def shop(settings: Settings, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 
 
 def csv_time(microseconds: int) -> str:
-    return f"{microseconds / SECOND:.0f}"
+    return datetime.fromtimestamp(microseconds // SECOND, UTC).isoformat()
 
 
 def write_files(folder: Path) -> None:
@@ -114,15 +124,10 @@ async def fill_every_store(shop: Shop) -> None:
     """Have something of the person in every store there is, and of somebody else beside it."""
     settings = shop.settings
     write_files(shop.files)
-    (shop.files / "map.yaml").write_text("events: {units: {timestamp: s}}")
-    import_log(
-        settings, shop.files / "events.csv", users=shop.files / "users.csv", field_map=field_map(shop.files)
-    )
+    shop.import_files()
     keys = [f"u:{USER}", f"v:{LINKED}", "u:ada"]
-    bundle = tiny_bundle()
-    known = tiny_bundle_of(keys)
+    known = replace(tiny_bundle(), shopper_keys=np.array(keys, dtype=object))
     publish(settings.models_dir, known)
-    assert bundle.shopper_keys.size == 3
     write_bundle(known, evaluation_dir(settings.models_dir, "v1"))
     work = settings.runs_dir / "run" / "work"
     write_bundle(known, work / "judged")
@@ -146,23 +151,11 @@ async def fill_every_store(shop: Shop) -> None:
         await api.send(click("bulb", 5, user_id=USER), click("bulb", 6, user_id="other"))
         reader = api.service.log.reader("aggregates", "one")
         for partition in range(reader.partitions):  # given and not acknowledged, or buried
-            for delivery in await reader.deliver(partition, 3):
-                if b'"c1"' in delivery.content:
+            for delivery in await reader.deliver(partition, 10):
+                if b'"c5"' in delivery.content:
                     await reader.bury(partition, delivery, "ValueError: no")
     with Redis.from_url(shop.url) as redis:
-        redis.hset(user_key(f"u:{USER}").decode("latin-1").encode("latin-1"), "feature", "1")  # type: ignore[arg-type]
-
-
-def field_map(folder: Path) -> Path:
-    return folder / "map.yaml"
-
-
-def tiny_bundle_of(keys: list[str]) -> Any:
-    from dataclasses import replace
-
-    import numpy as np
-
-    return replace(tiny_bundle(), shopper_keys=np.array(keys, dtype=object))
+        redis.hset(user_key(f"u:{USER}"), "feature", "1")
 
 
 def files_with(needle: bytes, home: Path) -> list[str]:
@@ -189,7 +182,7 @@ def keys_with(needle: bytes, url: str) -> list[bytes]:
     """Keys of Redis whose name or stored bytes hold the needle."""
     with Redis.from_url(url) as redis:
         keys: Any = redis.keys()
-        return sorted(key for key in keys if needle in key + (redis.dump(key) or b""))  # type: ignore[operator]
+        return sorted(key for key in keys if needle in key + (redis.dump(key) or b""))
 
 
 async def test_no_byte_of_an_erased_person_is_left_in_any_store(shop: Shop) -> None:
@@ -240,13 +233,7 @@ async def test_importing_the_same_files_again_brings_nothing_back(shop: Shop) ->
         again = await api.client.post("/v1/events", json={"events": [old_click(1), new_click(2)]})
     assert [result["verdict"] for result in again.json()["events"]] == ["erased", "accepted"]
     for shift in (False, True):
-        report = import_log(
-            shop.settings,
-            shop.files / "events.csv",
-            users=shop.files / "users.csv",
-            field_map=field_map(shop.files),
-            shift_to_now=shift,
-        )
+        report = shop.import_files(shift=shift)
         assert report.events is not None
         assert (report.events.erased, report.events.imported, report.events.duplicates) == (2, 0, 1)
     assert await shop.drain() > 0
@@ -287,28 +274,25 @@ async def test_an_acknowledged_erasure_outlives_a_kill_at_any_step(
         await api.client.delete(f"/v1/users/{USER}")
     events, _ = read_inputs(shop.settings)  # not even a training that comes first learns of her
     assert {USER, None} & set(events["user_id"].to_pylist()) == set()
-    from training import erase as steps
-
     for store in [*steps._ON_DISK, None]:
         with monkeypatch.context() as patch:
-            killing = dict(steps._ON_DISK)
             if store is None:
                 patch.setattr(steps, "_rewrite_append_only_file", killed)
             else:
-                patch.setattr(steps, "_ON_DISK", killing | {store: killed})
-            with pytest.raises(KeyboardInterrupt):
-                await asyncio.to_thread(raising, shop.settings)
+                patch.setattr(steps, "_ON_DISK", steps._ON_DISK | {store: killed})
+            with pytest.raises(Killed):
+                await shop.erase()
         assert len(pending(shop.settings).all()) == 1
     await shop.erase()
     assert (keys_with(NEEDLE, shop.url), files_with(NEEDLE, shop.settings.home)) == ([], [])
 
 
+class Killed(BaseException):
+    """The end of a process."""
+
+
 def killed(*_: object) -> int:
-    raise KeyboardInterrupt
-
-
-def raising(settings: Settings) -> None:
-    erase(settings)
+    raise Killed
 
 
 async def test_a_redis_that_is_away_postpones_an_erasure_and_a_training_holds_it_up(shop: Shop) -> None:
@@ -335,3 +319,44 @@ async def test_unknown_shoppers_and_odd_ids_are_answered(shop: Shop) -> None:
     removed = await shop.erase()
     assert not any(removed.values())
     assert await shop.erase() == {}
+
+
+async def test_the_command_says_what_it_removed_and_then_that_nothing_is_pending(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cli, "read_settings", lambda: shop.settings)
+    publish(shop.settings.models_dir, tiny_bundle())
+    async with shop.api() as api:
+        await api.send(click("mug", 1, user_id=USER))
+        await shop.drain()
+        await api.client.delete(f"/v1/users/{USER}")
+    first = await asyncio.to_thread(CliRunner().invoke, cli.app, ["erase"])
+    second = await asyncio.to_thread(CliRunner().invoke, cli.app, ["erase"])
+    assert (first.exit_code, second.output) == (0, "nothing is pending\n")
+    assert "        1  archive\n" in first.output
+    assert "needle" not in first.output
+
+
+async def test_the_stream_carries_out_erasures_by_itself(shop: Shop) -> None:
+    publish(shop.settings.models_dir, tiny_bundle())
+    async with shop.api() as api:
+        await api.send(click("mug", 1, user_id=USER))
+        await shop.drain()
+        await api.client.delete(f"/v1/users/{USER}")
+    environment = {
+        **os.environ,
+        "FRESHET_HOME": str(shop.settings.home),
+        "FRESHET_REDIS_URL": shop.url,
+        "FRESHET_STREAM_METRICS_PORT": str(free_port()),
+        "FRESHET_SERVED_LOG_FLUSH_SECONDS": "0.05",
+    }
+    command = [sys.executable, "-c", "from training.cli import main; main()", "stream"]
+    process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
+    try:
+        await asyncio.to_thread(wait_until, lambda: not pending(shop.settings).all(), 60)
+    finally:
+        process.terminate()
+        _, said = process.communicate(timeout=30)
+    assert len(Archive(shop.settings.archive_dir)) == 0
+    assert "1 erasures are done" in said
+    assert "needle" not in said
