@@ -4,6 +4,7 @@ erasures/<hash>.<microseconds>.json    an erasure that was acknowledged and is n
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
@@ -153,7 +154,10 @@ class PendingErasures:
 
     def all(self) -> list[Erasure]:
         """The erasures that are not done."""
-        found = [orjson.loads(path.read_bytes()) for path in sorted(self._folder.glob("[!.]*.json"))]
+        found = []
+        for path in sorted(self._folder.glob("[!.]*.json")):
+            with suppress(FileNotFoundError):  # another process has done it meanwhile
+                found.append(orjson.loads(path.read_bytes()))
         return [
             Erasure(entry["user_id"], frozenset(entry["visitor_ids"]), entry["erased_at"]) for entry in found
         ]

@@ -21,6 +21,7 @@ from feature_repo.redis_layout import (
     stream_key,
     visitor_of_link,
 )
+from feature_repo.schema import shopper_key
 
 _PAGE: Final = 1000
 """Keys or entries that are looked at in one round trip."""
@@ -36,12 +37,19 @@ class RedisErasure:
 
     async def visitors_of(self, user_id: str) -> set[str]:
         """See EventLog."""
-        found = set()
-        partition = partition_of(f"u:{user_id}", self._partitions)
+        found: set[str] = set()
+        partition = partition_of(shopper_key(user_id, None), self._partitions)
         with explained():
-            async for link in self._client.scan_iter(match=LINK_PATTERN, count=_PAGE):
-                if decode_link(await self._client.zrange(link, 0, -1)) == user_id:
-                    found.add(visitor_of_link(link))
+            links = [link async for link in self._client.scan_iter(match=LINK_PATTERN, count=_PAGE)]
+            for start in range(0, len(links), _PAGE):
+                page = links[start : start + _PAGE]
+                async with self._client.pipeline(transaction=False) as pipe:
+                    for link in page:
+                        pipe.zrange(link, 0, -1)
+                    users = [decode_link(members) for members in await pipe.execute()]
+                found.update(
+                    visitor_of_link(link) for link, user in zip(page, users, strict=True) if user == user_id
+                )
             for stream in (stream_key(partition), dead_key(partition)):
                 async for _, content in self._entries(stream):
                     try:

@@ -71,7 +71,7 @@ def erase(settings: Settings, patience: float = FOREVER) -> Counter[Store]:
         _rewrite_append_only_file(url)
         for erasure in known:
             pending(settings).done(erasure)
-    logger.info("%d erasures are done", len(known))
+    logger.info("erasures done: %d", len(known))
     return removed
 
 

@@ -14,16 +14,18 @@ from redis import Redis
 from redis.asyncio import RedisCluster
 from redis.crc import key_slot
 
+from feature_repo.erasure import Erasure, Store
 from feature_repo.errors import LogUnavailableError
 from feature_repo.event_log import EventLog, Verdict, partition_of
 from feature_repo.events import LoggedEvent
 from feature_repo.log_reader import ARCHIVE_GROUP, Delivery, Lag, LogReader
 from feature_repo.redis_event_log import RedisEventLog
 from feature_repo.redis_layout import stream_key
+from feature_repo.schema import SECOND
 from feature_repo.settings import Settings
 from serving.embedded_redis import embedded_redis, server_binary
 from tests.conftest import free_port, wait_until
-from tests.feature_repo.log_events import HOSTILE_IDS, event, impression
+from tests.feature_repo.log_events import HOSTILE_IDS, NOON, event, impression
 
 pytestmark = pytest.mark.anyio
 
@@ -309,6 +311,10 @@ class TestRedis:
             shopper = await log.shopper(None, "visitor-7")
             assert (shopper.user_id, [seen.event_id for seen in shopper.window]) == ("user-7", ["e007"])
             assert {logged.event_id for logged in await delivered(log)} == {f"e{n:03}" for n in range(20)}
+            assert await log.visitors_of("user-7") == {"visitor-7"}
+            removed = await log.erase(Erasure("user-7", frozenset(["visitor-7"]), NOON + 100 * SECOND))
+            assert removed[Store.SESSION_WINDOWS] == removed[Store.LINKS] == removed[Store.DEDUP_MARKS] == 1
+            assert (await log.shopper(None, "visitor-7")).window == []
             await log.aclose()
 
 
