@@ -39,6 +39,8 @@ _SETTLING_SECONDS: Final = 1.0
 """What a server does with a request that it had when the erasure came is done by then, but for the served log."""
 _ABANDONED_SECONDS: Final = 60.0
 """No writer takes so long for one file."""
+_PATIENCE_SECONDS: Final = 60.0
+"""With Redis, per call: to write a long partition anew takes longer than a shopper would wait."""
 _POLL_SECONDS: Final = 0.05
 _REWRITE_SECONDS: Final = 600.0
 
@@ -91,7 +93,8 @@ def _with_archived_visitors(settings: Settings, erasure: Erasure, archive: Archi
 
 
 async def _erase_online(settings: Settings, url: str, erasure: Erasure, archive: Archive) -> Counter[Store]:
-    log = RedisEventLog.connect(url, settings)
+    patient = settings.model_copy(update={"redis_timeout_seconds": _PATIENCE_SECONDS})
+    log = RedisEventLog.connect(url, patient)
     try:
         return Counter(await log.erase(erasure, archive.traces(erasure)))
     finally:
