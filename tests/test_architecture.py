@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
@@ -39,6 +40,16 @@ def test_the_server_loads_no_library_that_makes_or_draws_what_it_serves(tmp_path
     assert (
         run(f"import sys, serving.app; print(sorted({libraries!r} & set(sys.modules)))", tmp_path) == "[]\n"
     )
+
+
+def test_every_package_is_part_of_the_distribution() -> None:
+    listed = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
+    there = {
+        ".".join(path.parent.relative_to(ROOT).parts)
+        for package in (*PACKAGES, "dags")
+        for path in (ROOT / package).rglob("__init__.py")
+    }
+    assert set(listed) == there
 
 
 def test_no_file_is_a_drawer_for_everything() -> None:

@@ -11,6 +11,7 @@ from feature_repo.archive import Archive
 from feature_repo.erasure import Erasure, PendingErasures, Store, Trace
 from feature_repo.event_log import EventLog, Verdict, partition_of
 from feature_repo.events import LoggedEvent, to_table
+from feature_repo.log_reader import ARCHIVE_GROUP
 from feature_repo.redis_event_log import RedisEventLog
 from feature_repo.schema import SECOND
 from feature_repo.settings import Settings
@@ -78,7 +79,7 @@ async def test_an_erased_visitor_is_gone_from_the_window_of_the_user_who_shared_
 async def test_traces_of_events_that_have_left_the_log_are_found_by_the_archives_word(log: EventLog) -> None:
     shared = [event(1, user_id="ann", visitor_id="tab"), impression(2, user_id="ann", visitor_id="tab")]
     await log.append([*shared, event(3)])
-    partition, reader = partition_of("u:ann", log.partitions), log.reader("readers", "reader")
+    partition, reader = partition_of("u:ann", log.partitions), log.reader(ARCHIVE_GROUP, "reader")
     held = await reader.deliver(partition, 10)
     await reader.acknowledge(partition, [delivery.entry_id for delivery in held])
     await reader.trim(partition)
@@ -143,7 +144,7 @@ async def test_redis_keeps_no_byte_of_an_erased_entry_however_it_left(
 ) -> None:
     log = RedisEventLog.connect(redis_url, settings)
     await log.append([event(1, user_id="ann", visitor_id="needle"), event(2)])
-    partition, reader = partition_of("u:ann", log.partitions), log.reader("readers", "reader")
+    partition, reader = partition_of("u:ann", log.partitions), log.reader(ARCHIVE_GROUP, "reader")
     held = await reader.deliver(partition, 10)
     await reader.acknowledge(partition, [delivery.entry_id for delivery in held])
     assert await reader.trim(partition) == 1
