@@ -59,6 +59,10 @@ bench: $(ENVIRONMENT) ## measure ingestion and recommendation on this machine
 bench-training: $(ENVIRONMENT) ## measure import and training of 100,000 to a million events on this machine
 	$(BIN)/python -m tests.bench_training
 
+.PHONY: bench-memory
+bench-memory: $(ENVIRONMENT) ## measure what 100,000 shoppers take of Redis' memory, beside what the formula says
+	$(BIN)/python -m tests.bench_memory
+
 .PHONY: chaos
 chaos: $(ENVIRONMENT) ## kill Redis, the API and the consumers again and again under load, and verify that no event is lost or doubled
 	$(BIN)/python -m tests.chaos $(if $(SEED),--seed $(SEED))
