@@ -58,8 +58,9 @@ def _problems(event: ReceivedEvent, now: int, settings: Settings) -> Iterator[tu
 
 
 def _logged(event: ReceivedEvent, now: int) -> LoggedEvent:
-    given = dict(event)
-    given[Event.ID] = event.event_id or uuid4().hex
-    given[Event.TYPE] = event.event_type.value
-    given[Event.TIMESTAMP] = now if event.timestamp is None else event.timestamp
+    given = vars(event) | {
+        Event.ID: event.event_id or uuid4().hex,
+        Event.TYPE: event.event_type.value,
+        Event.TIMESTAMP: now if event.timestamp is None else event.timestamp,
+    }
     return LoggedEvent(**given, arrival_time=now)

@@ -30,7 +30,6 @@ from serving.query import Filters, Question
 from serving.schemas import (
     CatalogItem,
     ErasureResult,
-    EventResult,
     EventResults,
     FeatureAge,
     Readiness,
@@ -84,12 +83,11 @@ class Service:
         self._note_log(away=False)
         verdicts = [Verdict.ERASED if dropped else next(appended) for dropped in erased]
         self.metrics.count_events(events, verdicts)
-        return EventResults(
-            events=[
-                EventResult(event_id=event.event_id, verdict=verdict)
-                for event, verdict in zip(events, verdicts, strict=True)
-            ]
-        )
+        results = [
+            {"event_id": event.event_id, "verdict": verdict}
+            for event, verdict in zip(events, verdicts, strict=True)
+        ]
+        return EventResults.model_validate({"events": results})
 
     async def recommend(self, request: RecommendationRequest) -> Recommendations:
         """A slate. Raises BundleError before the first model is published."""

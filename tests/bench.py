@@ -9,28 +9,24 @@ import itertools
 import json
 import os
 import platform
-import signal
 import subprocess
 import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
 
 from feature_repo.arrays import Float64
 from feature_repo.schema import Event, Item
-from tests.conftest import free_port
+from tests import bench_ingest
+from tests.bench_server import FRESHET, running, send
 
-FRESHET = str(Path(sys.executable).with_name("freshet"))
 SECONDS = 5.0
-EVENTS_PER_BATCH = 1000
 SHOPPERS = 1000
 
 Body = Callable[[int], bytes]
@@ -38,16 +34,15 @@ Body = Callable[[int], bytes]
 
 @dataclass(frozen=True)
 class Load:
-    """What to send: the path, the body of the n-th request (None for GET), and how many things it carries."""
+    """What to send: the path, and the body of the n-th request (None for GET)."""
 
     name: str
     path: str
     body: Body | None
-    carries: int = 1
 
 
-def main() -> None:
-    """Print the table."""
+def main() -> int:
+    """Print the tables; returns the exit status, 1 when an event costs more than it may."""
     with tempfile.TemporaryDirectory() as home:
         environment = {**os.environ, "FRESHET_HOME": home}
         folder = Path(home) / "simulated"
@@ -61,30 +56,21 @@ def main() -> None:
             f"{len(items)} items; {SECONDS:.0f} s a row\n"
         )
         print(f"{'load':<34}{'clients':>8}{'p50 ms':>9}{'p90 ms':>9}{'p99 ms':>9}{'per s':>10}")
-        with server(environment) as port:
-            for load, clients in itertools.product(loads(items), (1, 8)):
-                report(load, clients, *drive(port, load, clients))
-            latency = [click_to_slate(port, items, n) for n in range(500)]
+        with running([FRESHET, "serve"], environment) as server:
+            for load, clients in itertools.product(loads(), (1, 8)):
+                report(load, clients, *drive(server.port, load, clients))
+            latency = [click_to_slate(server.port, items, n) for n in range(500)]
             report(Load("click to changed slate", "", None), 1, np.array(latency), sum(latency))
+        print()
+        within_bounds = bench_ingest.measure(environment)
+    return 0 if within_bounds else 1
 
 
-def loads(items: list[str]) -> list[Load]:
+def loads() -> list[Load]:
     """The rows of the table."""
-
-    def event(n: int) -> dict[str, str]:
-        return {
-            Event.TYPE: "view",
-            Event.VISITOR: f"bench-{n % SHOPPERS}",
-            Event.ITEM: items[n * 7 % len(items)],
-        }
-
-    def events(size: int) -> Body:
-        return lambda n: json.dumps({"events": [event(n * size + i) for i in range(size)]}).encode()
 
     return [
         Load("no-op (GET /healthz)", "/healthz", None),
-        Load("one event", "/v1/events", events(1)),
-        Load(f"{EVENTS_PER_BATCH} events", "/v1/events", events(EVENTS_PER_BATCH), carries=EVENTS_PER_BATCH),
         Load(
             "recommendation, 20 items",
             "/v1/recommendations",
@@ -129,20 +115,10 @@ def click_to_slate(port: int, items: list[str], n: int) -> float:
     return seconds
 
 
-def send(connection: http.client.HTTPConnection, path: str, body: bytes | None) -> dict[str, Any]:
-    """One request; the reply's JSON."""
-    connection.request("POST" if body else "GET", path, body, {"Content-Type": "application/json"})
-    response = connection.getresponse()
-    reply = response.read()
-    if response.status != 200:
-        raise SystemExit(f"{path} answered {response.status}: {reply[:200]!r}")
-    return json.loads(reply)
-
-
 def report(load: Load, clients: int, latencies: Float64, seconds: float) -> None:
     """Print one row."""
     p50, p90, p99 = np.quantile(latencies, [0.5, 0.9, 0.99]) * 1000
-    rate = latencies.size * load.carries / seconds
+    rate = latencies.size / seconds
     print(f"{load.name:<34}{clients:>8}{p50:>9.2f}{p90:>9.2f}{p99:>9.2f}{rate:>10,.0f}", flush=True)
 
 
@@ -153,27 +129,5 @@ def freshet(command: list[str], environment: dict[str, str]) -> None:
         raise SystemExit(done.stderr)
 
 
-@contextmanager
-def server(environment: dict[str, str]) -> Iterator[int]:
-    """Port of a running server."""
-    port = free_port()
-    environment = {**environment, "FRESHET_PORT": str(port), "FRESHET_REDIS_PORT": str(free_port())}
-    process = subprocess.Popen([FRESHET, "serve"], env=environment, stderr=subprocess.DEVNULL)
-    try:
-        deadline = time.monotonic() + 60
-        while True:
-            try:
-                send(http.client.HTTPConnection("127.0.0.1", port), "/readyz", None)
-                break
-            except (OSError, SystemExit):
-                if process.poll() is not None or time.monotonic() > deadline:
-                    raise SystemExit("the server did not become ready") from None
-                time.sleep(0.05)
-        yield port
-    finally:
-        process.send_signal(signal.SIGTERM)
-        process.wait()
-
-
 if __name__ == "__main__":
-    main()
+    sys.exit(main())
