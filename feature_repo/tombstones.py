@@ -10,7 +10,7 @@ import hmac
 import os
 import secrets
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
@@ -21,6 +21,7 @@ import pyarrow.compute as pc
 
 from feature_repo.arrays import Bool, Int64
 from feature_repo.durable_file import sync, write_synced
+from feature_repo.events import LoggedEvent
 from feature_repo.schema import Event, shopper_key
 
 _KEY_BYTES: Final = 32
@@ -50,11 +51,15 @@ class Tombstones:
         erased = self._list()
         return erased.get(self.hash_of(key)) if erased else None
 
-    def cover(self, user_id: str | None, visitor_id: str | None, happened: int) -> bool:
-        """Whether what the user or the visitor did at a moment (microseconds) lies before their erasure."""
-        keys = [shopper_key(user_id, None)] if user_id else []
-        keys += [shopper_key(None, visitor_id)] if visitor_id else []
-        return any((self.erased_at(key) or _NEVER) >= happened for key in keys)
+    def cover(self, events: Sequence[LoggedEvent]) -> list[bool]:
+        """Of each event, whether it happened before its user or visitor was erased."""
+        erased = self._list()
+        if not erased:
+            return [False] * len(events)
+        return [
+            any(erased.get(self.hash_of(key), _NEVER) >= event.timestamp for key in _keys_of(event))
+            for event in events
+        ]
 
     def without_erased(self, events: pa.Table) -> pa.Table:
         """Events of EVENT_SCHEMA that happened, and arrived, after the erasure of those they name."""
@@ -118,3 +123,10 @@ class Tombstones:
             staged.unlink()
             sync(self._folder)
         return path.read_bytes()
+
+
+def _keys_of(event: LoggedEvent) -> Iterator[str]:
+    if event.user_id:
+        yield shopper_key(event.user_id, None)
+    if event.visitor_id:
+        yield shopper_key(None, event.visitor_id)

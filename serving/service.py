@@ -71,9 +71,7 @@ class Service:
         Raises RefusedEventsError, and logs none, when any event breaks a rule; LogUnavailableError.
         """
         events = to_log(received, _now(), self.settings)
-        erased = [
-            self._tombstones.cover(event.user_id, event.visitor_id, event.timestamp) for event in events
-        ]
+        erased = self._tombstones.cover(events)
         kept = [event for event, dropped in zip(events, erased, strict=True) if not dropped]
         try:
             appended = iter(await self.load_shedding.append(kept))
