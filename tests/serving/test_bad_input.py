@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from feature_repo.errors import InputError
 from feature_repo.settings import Settings
 from serving import strict_json
+from serving.load_shedding import LoadShedding
 from tests.serving.conftest import Api, BreakableLog, click, logged, running_api
 
 pytestmark = pytest.mark.anyio
@@ -34,8 +35,9 @@ async def api(tiny_models: Path, tmp_path_factory: pytest.TempPathFactory) -> As
 @pytest.fixture
 def shop_log(api: Api, api_settings: Settings) -> BreakableLog:
     """The server's log, empty for every test."""
-    api.service.log = BreakableLog(api_settings)
-    return api.service.log
+    log = BreakableLog(api_settings)
+    api.service.log, api.service.load_shedding = log, LoadShedding(log)
+    return log
 
 
 def now() -> int:
