@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib.resources import files
-from typing import Any, cast
+from typing import Any, Final, cast
 
 from redis.asyncio import Redis, RedisCluster
 from redis.exceptions import (
@@ -17,6 +17,9 @@ from redis.exceptions import (
 )
 
 from feature_repo.errors import LogUnavailableError
+
+_CLOSED: Final = "the handler is closed"
+"""What uvloop says, in a RuntimeError, about a connection that was lost just before it is written to."""
 
 Call = tuple[str | bytes | int, ...]
 
@@ -63,10 +66,11 @@ def explained() -> Iterator[None]:
     try:
         yield
     except (ConnectionError, TimeoutError, ClusterError) as error:
-        raise LogUnavailableError(
-            f"the event log cannot be reached ({error}): see that Redis runs where FRESHET_REDIS_URL or "
-            "FRESHET_REDIS_PORT says, then send the same events again"
-        ) from error
+        raise _unreachable(error) from error
+    except RuntimeError as error:
+        if _CLOSED not in str(error):
+            raise
+        raise _unreachable(error) from error
     except ResponseError as error:
         refused = isinstance(error, OutOfMemoryError | ReadOnlyError)
         if not refused and not str(error).startswith(("MISCONF", "NOREPLICAS", "LOADING")):
@@ -75,6 +79,13 @@ def explained() -> Iterator[None]:
             f"the event log takes no writes ({error}): give Redis memory or disk, or drain the log, then "
             "send the same events again"
         ) from error
+
+
+def _unreachable(error: Exception) -> LogUnavailableError:
+    return LogUnavailableError(
+        f"the event log cannot be reached ({error}): see that Redis runs where FRESHET_REDIS_URL or "
+        "FRESHET_REDIS_PORT says, then send the same events again"
+    )
 
 
 def _is_unknown_function(reply: object) -> bool:

@@ -1,15 +1,17 @@
 """Appending, delivering and trimming, the same on both logs; then what only a server can show."""
 
+import asyncio
 import os
 import signal
 import subprocess
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
+import uvloop
 from redis import Redis
 from redis.asyncio import RedisCluster
 from redis.crc import key_slot
@@ -20,6 +22,7 @@ from feature_repo.event_log import EventLog, Verdict, partition_of
 from feature_repo.events import LoggedEvent
 from feature_repo.log_reader import ARCHIVE_GROUP, Delivery, Lag, LogReader
 from feature_repo.redis_event_log import RedisEventLog
+from feature_repo.redis_functions import explained
 from feature_repo.redis_layout import stream_key
 from feature_repo.schema import SECOND
 from feature_repo.settings import Settings
@@ -340,6 +343,19 @@ class TestOutage:
             assert await log.append([event(2), event(3)]) == [Verdict.DUPLICATE, Verdict.ACCEPTED]
             assert await delivered(log) == [event(1), event(2), event(3)]
         await log.aclose()
+
+    def test_a_connection_that_is_lost_before_it_is_written_to_is_reported_under_uvloop_too(self) -> None:
+        async def write_to_lost_connection() -> None:
+            async with await asyncio.start_server(lambda *_: None, "127.0.0.1", 0) as server:
+                _, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+                writer.transport.abort()
+                with suppress(ConnectionError):
+                    await writer.wait_closed()
+                with explained():
+                    writer.writelines([b"PING"])
+
+        with pytest.raises(LogUnavailableError, match="cannot be reached"):
+            uvloop.run(write_to_lost_connection())
 
     async def test_a_server_that_hangs_costs_no_more_than_the_timeout(self, settings: Settings) -> None:
         hasty = settings.model_copy(update={"redis_timeout_seconds": 0.2})
