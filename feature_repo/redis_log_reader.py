@@ -93,7 +93,6 @@ class RedisLogReader:
                     count=_TAKEN_OVER,
                     justid=False,
                 )
-                await self._forget_idle(stream_key(partition), idle_seconds)
             except ResponseError as error:
                 if not str(error).startswith("NOGROUP"):
                     raise
@@ -193,12 +192,6 @@ class RedisLogReader:
             return cast("int", group["lag"])
         last = group["last-delivered-id"].decode()
         return len(await self._client.xrange(stream, min=f"({last}"))
-
-    async def _forget_idle(self, stream: str, idle_seconds: float) -> None:
-        """Strike members off that hold nothing and were silent as long; one that lives is back at its next read."""
-        for member in await self._client.xinfo_consumers(stream, self.group):
-            if member["pending"] == 0 and member["idle"] >= idle_seconds * 1000:
-                await self._client.xgroup_delconsumer(stream, self.group, member["name"])
 
     async def _read(self, stream: str, start: str, count: int) -> list[tuple[bytes, dict[bytes, bytes]]]:
         reply = await self._client.xreadgroup(self.group, self._consumer, {stream: start}, count=count)

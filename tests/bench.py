@@ -12,9 +12,7 @@ import platform
 import subprocess
 import sys
 import tempfile
-import threading
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,21 +22,18 @@ import pyarrow.parquet as pq
 from feature_repo.arrays import Float64
 from feature_repo.schema import Event, Item
 from tests import bench_ingest
-from tests.bench_server import FRESHET, running, send
+from tests.bench_server import FRESHET, SECONDS, Body, drive, running, send
 
-SECONDS = 5.0
 SHOPPERS = 1000
-
-Body = Callable[[int], bytes]
 
 
 @dataclass(frozen=True)
 class Load:
-    """What to send: the path, and the body of the n-th request (None for GET)."""
+    """What to send: the path, and the body of the n-th request."""
 
     name: str
     path: str
-    body: Body | None
+    body: Body
 
 
 def main() -> int:
@@ -58,9 +53,9 @@ def main() -> int:
         print(f"{'load':<34}{'clients':>8}{'p50 ms':>9}{'p90 ms':>9}{'p99 ms':>9}{'per s':>10}")
         with running([FRESHET, "serve"], environment) as server:
             for load, clients in itertools.product(loads(), (1, 8)):
-                report(load, clients, *drive(server.port, load, clients))
+                report(load, clients, *drive(server.port, load.path, load.body, clients))
             latency = [click_to_slate(server.port, items, n) for n in range(500)]
-            report(Load("click to changed slate", "", None), 1, np.array(latency), sum(latency))
+            report(Load("click to changed slate", "", lambda n: None), 1, np.array(latency), sum(latency))
         print()
         within_bounds = bench_ingest.measure(environment)
     return 0 if within_bounds else 1
@@ -70,34 +65,13 @@ def loads() -> list[Load]:
     """The rows of the table."""
 
     return [
-        Load("no-op (GET /healthz)", "/healthz", None),
+        Load("no-op (GET /healthz)", "/healthz", lambda n: None),
         Load(
             "recommendation, 20 items",
             "/v1/recommendations",
             lambda n: json.dumps({"visitor_id": f"bench-{n % SHOPPERS}"}).encode(),
         ),
     ]
-
-
-def drive(port: int, load: Load, clients: int) -> tuple[Float64, float]:
-    """Latencies in seconds of ``clients`` connections that ask one thing after another, and the time it took."""
-    numbers = itertools.count()
-    latencies: list[list[float]] = [[] for _ in range(clients)]
-    stop = time.perf_counter() + SECONDS
-
-    def client(mine: list[float]) -> None:
-        connection = http.client.HTTPConnection("127.0.0.1", port)
-        while (start := time.perf_counter()) < stop:
-            send(connection, load.path, load.body(next(numbers)) if load.body else None)
-            mine.append(time.perf_counter() - start)
-
-    started = time.perf_counter()
-    threads = [threading.Thread(target=client, args=(mine,)) for mine in latencies]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    return np.concatenate([np.array(mine) for mine in latencies]), time.perf_counter() - started
 
 
 def click_to_slate(port: int, items: list[str], n: int) -> float:

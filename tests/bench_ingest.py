@@ -11,25 +11,23 @@ import os
 import statistics
 import sys
 import tempfile
-import threading
 import time
 from collections import defaultdict
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, Final
 
 import numpy as np
 import psutil
 
-from feature_repo.arrays import Float64
 from feature_repo.event_log import partition_of
 from feature_repo.events import LoggedEvent
 from feature_repo.redis_event_log import RedisEventLog
 from feature_repo.redis_functions import Call
 from feature_repo.schema import Event
 from feature_repo.settings import Settings
-from tests.bench_server import FRESHET, RunningServer, running, send
+from tests.bench_server import FRESHET, RunningServer, drive, running, send
 
-SECONDS: Final = 5.0
 EVENTS_PER_BATCH: Final = 1000
 SHOPPERS: Final = 1000
 ITEMS: Final = 2000
@@ -81,7 +79,7 @@ def report(name: str, server: RunningServer, size: int, clients: int) -> None:
     """Drive a server and print a row; CPU is that of its process alone."""
     process = psutil.Process(server.pid)
     before = process.cpu_times()
-    latencies, seconds = drive(server.port, size, clients)
+    latencies, seconds = drive(server.port, "/v1/events", partial(body, size), clients)
     after = process.cpu_times()
     cpu = after.user + after.system - before.user - before.system
     sent = latencies.size * size
@@ -90,29 +88,6 @@ def report(name: str, server: RunningServer, size: int, clients: int) -> None:
         f"{name:<34}{clients:>8}{p50:>9.2f}{p99:>9.2f}{sent / seconds:>10,.0f}{cpu / sent * 1e6:>14.0f}",
         flush=True,
     )
-
-
-def drive(port: int, size: int, clients: int) -> tuple[Float64, float]:
-    """Latencies in seconds of ``clients`` connections that post one request after another, and the time it took."""
-    numbers = itertools.count()
-    latencies: list[list[float]] = [[] for _ in range(clients)]
-    stop = time.perf_counter() + SECONDS
-
-    def client(mine: list[float]) -> None:
-        connection = http.client.HTTPConnection("127.0.0.1", port)
-        while time.perf_counter() < stop:
-            content = body(size, next(numbers))
-            start = time.perf_counter()
-            send(connection, "/v1/events", content)
-            mine.append(time.perf_counter() - start)
-
-    started = time.perf_counter()
-    threads = [threading.Thread(target=client, args=(mine,)) for mine in latencies]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    return np.concatenate([np.array(mine) for mine in latencies]), time.perf_counter() - started
 
 
 async def in_turn(server: RunningServer) -> tuple[float, float]:

@@ -1,19 +1,29 @@
-"""A server that the benchmarks drive, in a process of its own, and one request to it."""
+"""A server that the benchmarks drive, in a process of its own, and requests to it."""
 
 import http.client
+import itertools
 import json
 import signal
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
+import numpy as np
+
+from feature_repo.arrays import Float64
 from tests.conftest import free_port
 
 FRESHET: Final = str(Path(sys.executable).with_name("freshet"))
+SECONDS: Final = 5.0
+"""How long a server is driven for a row."""
+
+Body = Callable[[int], bytes | None]
+"""The body of the n-th request; None for GET."""
 
 
 class RunningServer(NamedTuple):
@@ -54,3 +64,26 @@ def send(connection: http.client.HTTPConnection, path: str, body: bytes | None) 
     if response.status != 200:
         raise SystemExit(f"{path} answered {response.status}: {reply[:200]!r}")
     return json.loads(reply)
+
+
+def drive(port: int, path: str, body: Body, clients: int) -> tuple[Float64, float]:
+    """Latencies in seconds of ``clients`` connections that ask one thing after another, and the time it took."""
+    numbers = itertools.count()
+    latencies: list[list[float]] = [[] for _ in range(clients)]
+    stop = time.perf_counter() + SECONDS
+
+    def client(mine: list[float]) -> None:
+        connection = http.client.HTTPConnection("127.0.0.1", port)
+        while time.perf_counter() < stop:
+            content = body(next(numbers))
+            start = time.perf_counter()
+            send(connection, path, content)
+            mine.append(time.perf_counter() - start)
+
+    started = time.perf_counter()
+    threads = [threading.Thread(target=client, args=(mine,)) for mine in latencies]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return np.concatenate([np.array(mine) for mine in latencies]), time.perf_counter() - started
