@@ -38,6 +38,8 @@ USER_STATISTICS: Final = (
     "user_log_days_known",
 )
 
+Counts = Float64 | Int32
+
 PRIOR_WEIGHT: Final = 20.0
 """Pseudo-observations of the shop's mean that smooth every rate (empirical Bayes with a fixed weight)."""
 
@@ -138,17 +140,28 @@ def impute_prices(prices: Float32, categories: Int32) -> Float32:
     return filled
 
 
+def log_share(counts: Counts, total: float, items: int) -> Float64:
+    """Log of each count's share of the ``total`` of so many items, times their number: 0 for the mean.
+
+    One pseudo-count is spread over all, so that it is finite for the unseen.
+    """
+    return np.log((counts + 1 / items) / (total + 1) * items)
+
+
+def smoothed_rate(successes: Counts, all_successes: float, trials: Counts, all_trials: float) -> Float64:
+    """Each rate drawn towards the mean of all; NaN where nothing was tried and so no mean is known."""
+    if not all_trials:
+        return np.full(trials.shape, np.nan)
+    mean = all_successes / all_trials
+    return (successes + PRIOR_WEIGHT * mean) / (trials + PRIOR_WEIGHT)
+
+
 def _log_share(counts: Float64) -> Float64:
-    """Log of each count's share, with one pseudo-count spread over all: finite for the unseen."""
-    return np.log((counts + 1 / counts.size) / (counts.sum() + 1) * counts.size)
+    return log_share(counts, counts.sum(), counts.size)
 
 
 def _smoothed(successes: Float64, trials: Float64) -> Float64:
-    """Each rate drawn towards the mean of all; NaN where nothing was tried and so no mean is known."""
-    if not trials.any():
-        return np.full_like(trials, np.nan)
-    mean = successes.sum() / trials.sum()
-    return (successes + PRIOR_WEIGHT * mean) / (trials + PRIOR_WEIGHT)
+    return smoothed_rate(successes, successes.sum(), trials, trials.sum())
 
 
 def _distinct_shoppers(log: EncodedLog, items: int) -> Float64:

@@ -92,6 +92,12 @@ class EventLog(Protocol):
     async def item_counts(self, partition: int, buckets: Sequence[tuple[str, int]]) -> list[dict[str, int]]:
         """Of each bucket, given by the name of its window and its start: the events by TYPE:ITEM."""
 
+    async def publish_activity(self, message: bytes) -> None:
+        """Put a message about the items' activity in the place of the one before, for MESSAGE_SECONDS."""
+
+    async def published_activity(self) -> bytes | None:
+        """The message that was last published; None where it holds no longer."""
+
     async def fullness(self) -> float:
         """Share of the memory that the log may take that is taken; 0 without a limit."""
 

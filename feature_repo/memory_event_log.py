@@ -34,6 +34,7 @@ class MemoryEventLog:
         self._windows: dict[str, list[WindowEvent]] = {}
         self._exposures: defaultdict[str, dict[str, int]] = defaultdict(dict)
         self._links: dict[str, tuple[int, str, str]] = {}
+        self._activity: bytes | None = None
         self.features: dict[str, OnlineUser] = {}
 
     @property
@@ -70,6 +71,14 @@ class MemoryEventLog:
     async def item_counts(self, partition: int, buckets: Sequence[tuple[str, int]]) -> list[dict[str, int]]:
         """See EventLog."""
         return [dict(self._streams[partition].counts.get(bucket, {})) for bucket in buckets]
+
+    async def publish_activity(self, message: bytes) -> None:
+        """See EventLog. It holds for ever."""
+        self._activity = message
+
+    async def published_activity(self) -> bytes | None:
+        """See EventLog."""
+        return self._activity
 
     async def fullness(self) -> float:
         """See EventLog."""

@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 from feature_repo.batch_features import ITEM_STATISTICS, USER_STATISTICS
 from feature_repo.durable_file import replace_file, to_parquet
 from feature_repo.errors import InputError
+from feature_repo.item_activity import ACTIVITY_COUNTS
 from feature_repo.schema import Item, User
 
 SHOPPER_KEY: Final = "shopper_key"
@@ -42,8 +43,8 @@ ITEM_EMBEDDING: Final = "item_embedding"
 ITEM_EMBEDDING_VERSION: Final = "item_embedding_version"
 """Vectors match only within one model version, so each carries the version that made it."""
 
-ITEM_WINDOWS: Final = ("item_interactions_1h", "item_interactions_24h", "item_purchases_24h")
-"""Counts of the newest hour and day, which the stream pushes."""
+ITEM_WINDOWS: Final = tuple(count.name for count in ACTIVITY_COUNTS)
+"""Counts of the newest minutes, hour and day, which the stream pushes."""
 
 
 def _schema(key: str, columns: Mapping[str, pa.DataType]) -> pa.Schema:

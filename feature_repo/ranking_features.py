@@ -8,6 +8,7 @@ import numpy as np
 
 from feature_repo.arrays import Bool, Float32, Float64, Int32, Int64
 from feature_repo.batch_features import ITEM_STATISTICS, USER_STATISTICS
+from feature_repo.item_activity import ACTIVITY_FEATURES, UNKNOWN_ACTIVITY, Activity
 from feature_repo.schema import DAY, HOUR, SECOND, EventType
 from feature_repo.session_features import SESSION_FEATURES, Window, session_features
 from feature_repo.user_history import HISTORY_FEATURES, NO_HISTORY, UserHistory, history_features
@@ -65,6 +66,7 @@ RANKING_COLUMNS: Final = (
     *ITEM_STATISTICS,
     "item_log_days_since_first_seen",
     "item_log_days_since_last_seen",
+    *ACTIVITY_FEATURES,
     *SESSION_FEATURES,
     *USER_STATISTICS,
     "hour_of_day",
@@ -128,11 +130,15 @@ class Candidates:
 
 @dataclass(frozen=True)
 class ShopperState:
-    """All that is known of a shopper at the moment of asking, ``as_of`` (microseconds since 1970, UTC)."""
+    """All that is known at the moment of asking, ``as_of`` (microseconds since 1970, UTC).
+
+    window, user: of the shopper; activity: of the items, which tells what other shoppers do.
+    """
 
     window: Window
     user: UserRow
     as_of: int
+    activity: Activity = UNKNOWN_ACTIVITY
 
 
 @dataclass(frozen=True)
@@ -171,6 +177,7 @@ def ranking_matrix(
             items.statistics[shown],
             _log_days(as_of - items.first_seen[shown], items.first_seen[shown]),
             _log_days(as_of - items.last_seen[shown], items.last_seen[shown]),
+            shopper.activity.features(shown),
             _repeat(session_features(shopper.window, as_of), n),
             _repeat(user.statistics, n),
             _repeat(_clock(as_of), n),

@@ -8,6 +8,7 @@ from redis.asyncio import BlockingConnectionPool, Redis, RedisCluster
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
+from feature_repo.activity_message import MESSAGE_SECONDS
 from feature_repo.erasure import Erasure, Removed, Trace
 from feature_repo.event_log import (
     Shopper,
@@ -23,6 +24,7 @@ from feature_repo.online_user import USER_FIELDS, decode_user, user_key
 from feature_repo.redis_erasure import RedisErasure
 from feature_repo.redis_functions import Call, RedisFunctions, explained
 from feature_repo.redis_layout import (
+    ACTIVITY_KEY,
     count_key,
     decode_exposures,
     decode_link,
@@ -123,6 +125,16 @@ class RedisEventLog:
                     pipe.hgetall(count_key(partition, window, start))
                 found = await pipe.execute()
         return [{field.decode(): int(number) for field, number in counts.items()} for counts in found]
+
+    async def publish_activity(self, message: bytes) -> None:
+        """See EventLog."""
+        with explained():
+            await self._client.set(ACTIVITY_KEY, message, ex=MESSAGE_SECONDS)
+
+    async def published_activity(self) -> bytes | None:
+        """See EventLog."""
+        with explained():
+            return cast("bytes | None", await self._client.get(ACTIVITY_KEY))
 
     async def fullness(self) -> float:
         """See EventLog. Of a cluster that of the fullest node."""

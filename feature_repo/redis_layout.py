@@ -3,6 +3,7 @@
     freshet:{p}:log             stream      every accepted event, as JSON in the field ``event``
     freshet:{p}:dead            stream      entries that a group could not process, with the group and the reason
     freshet:{p}:count:WINDOW:START hash     events by type and item, in the bucket that began then (microseconds)
+    freshet:activity            string      what was last published of the items' activity, of all partitions
     freshet:{p}:seen:EVENT_ID   string      dedup mark
     freshet:{p}:window:SHOPPER  sorted set  newest events by (timestamp, event_id), impressions left out
     freshet:{p}:shown:SHOPPER   sorted set  item_id by the latest time it was shown
@@ -42,6 +43,9 @@ def dead_key(partition: int) -> str:
 def count_key(partition: int, window: str, start: int) -> str:
     """Name of a bucket of a partition's item counts."""
     return f"freshet:{{{partition}}}:count:{window}:{start}"
+
+
+ACTIVITY_KEY: Final = "freshet:activity"
 
 
 def count_field(event_type: str, item_id: str) -> str:

@@ -25,6 +25,7 @@ def create_app(settings: Settings, log: EventLog) -> FastAPI:
             await service.model.refresh()
             watchers = [
                 asyncio.create_task(service.model.watch(settings.bundle_poll_seconds)),
+                asyncio.create_task(service.activity.watch()),
                 asyncio.create_task(service.load_shedding.watch()),
             ]
             try:

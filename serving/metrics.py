@@ -1,5 +1,6 @@
 """What the server counts and times, for Prometheus. Every app has its own registry."""
 
+import math
 import time
 from collections import Counter as Tally
 from collections.abc import Callable, Sequence
@@ -107,6 +108,10 @@ class Metrics:
         self._model.info({"version": manifest.version, "git_revision": manifest.git_revision})
         for family in ("user", "item"):  # grows also while nobody asks
             self._age.labels(family).set_function(lambda: time.time() - manifest.training_end / SECOND)
+
+    def watch_activity(self, age: Callable[[], float | None]) -> None:
+        """Ask ``age`` at every scrape how old the counts of the items' activity are; None shows as NaN."""
+        self._age.labels("activity").set_function(lambda: math.nan if (known := age()) is None else known)
 
     def watch_queue(self, length: Callable[[], float]) -> None:
         """Ask ``length`` for the number of waiting served slates at every scrape."""

@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from feature_repo.arrays import Bool, Float32, Int32
+from feature_repo.item_activity import UNKNOWN_ACTIVITY, Activity
 from feature_repo.online_user import OnlineUser
 from feature_repo.ranking_features import Candidates, ShopperState
 from feature_repo.schema import CATEGORY_SEPARATOR, EventType, Item
@@ -49,8 +50,8 @@ class Question:
     repeat_last: bool = False
     online: OnlineUser | None = None
 
-    def encode(self, bundle: Bundle) -> "Query":
-        """The same question in the indexes of ``bundle``."""
+    def encode(self, bundle: Bundle, activity: Activity = UNKNOWN_ACTIVITY) -> "Query":
+        """The same question in the indexes of ``bundle``, asked when items have this ``activity``."""
         # The page is newer than every event, also than those of a clock that runs ahead.
         now = max([self.as_of, *(event.timestamp for event in self.events[-1:])])
         page = [
@@ -63,8 +64,9 @@ class Question:
         ]
         if not self.repeat_last:
             excluded.extend(window.take(slice(len(self.events))).newest_item())
+        user = bundle.user_row(self.shopper_key, window, self.online)
         return Query(
-            shopper=ShopperState(window, bundle.user_row(self.shopper_key, window, self.online), self.as_of),
+            shopper=ShopperState(window, user, self.as_of, activity),
             k=self.k,
             excluded=np.array(excluded, dtype=np.int32),
             allowed=_allowed(bundle, self.filters),

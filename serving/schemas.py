@@ -173,6 +173,9 @@ class FeatureAge(BaseModel):
 
     user: float
     item: float
+    activity: float | None = Field(
+        description="Since all shoppers' events were counted; null while `freshet stream` does not run."
+    )
     session: float = Field(description="Since the newest event of the window; 0 without one.")
 
 

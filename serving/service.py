@@ -23,6 +23,7 @@ from serving.bundle import Manifest
 from serving.calibration import Calibration
 from serving.hydration import answers, hydrate
 from serving.ingestion import to_log
+from serving.live_activity import LiveActivity
 from serving.live_model import LiveModel
 from serving.load_shedding import LoadShedding
 from serving.metrics import Metrics
@@ -56,6 +57,8 @@ class Service:
         self.log = log
         self.metrics = Metrics()
         self.model = LiveModel(settings.models_dir, settings.candidates, self.metrics)
+        self.activity = LiveActivity(log, self.model)
+        self.metrics.watch_activity(self.activity.age)
         self.served_log = ServedLog(
             settings.served_dir, settings.served_log_queue, settings.served_log_flush_seconds, self.metrics
         )
@@ -109,7 +112,7 @@ class Service:
                 repeat_last=request.repeat_last_item,
                 online=shopper.features,
             )
-            query = question.encode(bundle)
+            query = question.encode(bundle, self.activity.of(bundle))
         [slate] = recommender.recommend([query], self.metrics.stage)
         shown = ServedItems.shown(slate, bundle)
         full = is_among(self.settings.served_log_full_share, request_id)
@@ -127,7 +130,7 @@ class Service:
                 items=shown.with_others(slate, bundle) if full else shown,
             )
         )
-        age = _feature_age(bundle.manifest, shopper, as_of)
+        age = _feature_age(bundle.manifest, shopper, self.activity.age(), as_of)
         self.metrics.count_slate(slate, degraded, age.session)
         return Recommendations(
             request_id=request_id,
@@ -197,12 +200,13 @@ def _now() -> int:
     return time.time_ns() // 1000
 
 
-def _feature_age(manifest: Manifest, shopper: Shopper, as_of: int) -> FeatureAge:
+def _feature_age(manifest: Manifest, shopper: Shopper, activity: float | None, as_of: int) -> FeatureAge:
     user = shopper.features.computed_at if shopper.features else manifest.created
     session = shopper.window[-1].timestamp if shopper.window else as_of
     return FeatureAge(
         user=max(as_of - user, 0) / SECOND,
         item=(as_of - manifest.created) / SECOND,
+        activity=activity,
         session=max(as_of - session, 0) / SECOND,
     )
 

@@ -60,6 +60,7 @@ class RankerConfig:
     requests: int = _default("training_requests")
     negatives: int = 150
     lost_windows: float = 0.1  # share of requests without a window, so that strangers are ranked well, too
+    lost_activity: float = 0.1  # share of requests that know nothing of the items' activity
     trees: int = 200
     requests_per_tree: int = 8  # a tree more for so many requests
     leaves: int = 15

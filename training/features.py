@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from feature_repo.arrays import Bool, Float32, Strings
+from feature_repo.arrays import Float32, Strings
 from feature_repo.batch_features import ITEM_STATISTICS, USER_STATISTICS, item_statistics, user_statistics
 from feature_repo.catalog import read_users
 from feature_repo.encoded_log import EncodedLog, encode_log
@@ -27,14 +27,14 @@ from feature_repo.offline_store import (
     snapshots,
     write_snapshot,
 )
-from feature_repo.schema import DAY, HOUR, EventType, User, shopper_key
-from feature_repo.session_features import IS_INTERACTION, UNKNOWN_ITEM
+from feature_repo.schema import DAY, User, shopper_key
 from feature_repo.settings import Settings
 from serving.bundle import Bundle, current_version, read_live_bundle
 from serving.embedded_redis import embedded_redis
 from training.assemble import Shop, item_prices, user_embeddings
 from training.dataset import encode, read_inputs
 from training.locks import features_lock
+from training.past_activity import PastActivity
 
 
 def build_features(settings: Settings, as_of: int) -> dict[str, int]:
@@ -144,17 +144,12 @@ def _item_rows(shop: Shop, log: EncodedLog, as_of: int) -> pa.Table:
 
 
 def _window_rows(log: EncodedLog, as_of: int) -> pa.Table:
-    """Counts of the newest hour and day, for the items that were met in that day."""
-    log = log.select((log.time >= as_of - DAY) & (log.time < as_of) & (log.item != UNKNOWN_ITEM))
-    active, purchased = IS_INTERACTION[log.type], log.type == EventType.PURCHASE.code
-
-    def count(keep: Bool) -> pa.Array:
-        return pa.array(np.bincount(log.item[keep], minlength=len(log.item_ids))[met], pa.int64())
-
-    met = np.bincount(log.item[active], minlength=len(log.item_ids)) > 0
-    counts = (count(active & (log.time >= as_of - HOUR)), count(active), count(purchased))
-    keys = pa.array(log.item_ids[met], pa.string())
-    return pa.table({ITEM_KEY: keys, **dict(zip(ITEM_WINDOWS, counts, strict=True))})
+    """Counts of the newest minutes, hour and day, for the items that something happened to in that day."""
+    items = np.arange(len(log.item_ids), dtype=np.int32)
+    counts, _ = PastActivity.of(log).at(as_of, items, items.size).counts(items)
+    met = counts.any(axis=1)
+    columns = dict(zip(ITEM_WINDOWS, counts[met].T.astype(np.int64), strict=True))
+    return pa.table({ITEM_KEY: pa.array(log.item_ids[met], pa.string()), **columns})
 
 
 def _table(key: str, keys: Strings, names: Sequence[str], columns: Float32) -> pa.Table:

@@ -25,7 +25,7 @@ from feature_repo.user_tower import UserTower
 from serving.bundle import Bundle, read_bundle, write_bundle
 from serving.ranking import Rankers
 from serving.recommender import Recommender
-from training.arrivals import in_session, replay_arrivals
+from training.arrivals import in_session
 from training.assemble import Learned, assemble
 from training.calibration import calibrate, plot_reliability, reliability
 from training.config import TrainingConfig
@@ -48,8 +48,8 @@ from training.publish import (
 )
 from training.ranker import RankerRows, fit_ranker, ranker_rows, together
 from training.ranker_search import search_ranker
-from training.replay import Replay, window_ttl
-from training.run_replays import replayed, with_user_history
+from training.replay import Replay
+from training.run_replays import replayed, replayed_arrivals, with_user_history
 from training.training_run import RELIABILITY, Outcome, Plan, TrainingRun
 
 MIN_INTERACTIONS: Final = 200
@@ -215,8 +215,7 @@ def _fit_rankers(run: TrainingRun, tower: UserTower) -> Rankers:
     next_items = replayed(run, split.ranker, split.test)
     next_items = next_items.take(np.flatnonzero(in_session(next_items)))
     next_items = next_items.with_lost_windows(config.ranker.lost_windows, config.ranker.seed)
-    ttl = window_ttl(run.settings)
-    arrivals = replay_arrivals(run.log, split.ranker, split.test, run.settings.window_size, ttl)
+    arrivals = replayed_arrivals(run, split.ranker, split.test)
     shown = impression_rows(
         run.settings.served_dir, run.reactions(), split.test, run.settings.training_impressions
     )
@@ -229,6 +228,7 @@ def _fit_rankers(run: TrainingRun, tower: UserTower) -> Rankers:
 def _ranker_rows(run: TrainingRun, recommender: Recommender, requests: Replay) -> RankerRows:
     config = run.plan.config.ranker
     requests = with_user_history(run, requests.sample(config.requests, config.seed))
+    requests = requests.with_lost_activity(config.lost_activity, config.seed)
     rows = ranker_rows(recommender, requests, config)
     logger.info("ranker: %d of %d requests found what they wanted", len(rows.groups), len(requests))
     return rows

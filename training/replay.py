@@ -8,6 +8,7 @@ import numpy as np
 
 from feature_repo.arrays import Bool, Float32, Int32, Int64, rows_of_spans
 from feature_repo.encoded_log import EncodedLog
+from feature_repo.item_activity import UNKNOWN_ACTIVITY, Activity
 from feature_repo.online_user import OnlineUser
 from feature_repo.ranking_features import ShopperState
 from feature_repo.schema import DAY, EventType
@@ -15,9 +16,13 @@ from feature_repo.session_features import IS_INTERACTION, SESSION_GAP, UNKNOWN_I
 from feature_repo.settings import Settings
 from serving.bundle import Bundle
 from serving.query import Query
+from training.past_activity import ARRIVAL_DELAY, PastActivity
 
 CHUNK: Final = 256
 """Queries that are ranked in one call; bounds the memory of a replay."""
+
+NOT_KNOWN: Final = -1
+"""Instead of the moment as of which the activity of the items is known."""
 
 EVENT_WORTH: Final = np.ones(len(EventType), np.int32)
 """int32[event types]: what it counts by which event an item is taken: a purchase more than a cart than a look."""
@@ -33,7 +38,9 @@ class Replay:
     of the items that the shopper took afterwards, those of request r at [offsets[r], offsets[r + 1]); offsets
     int64[n + 1]; user_statistics float32[n, len(USER_STATISTICS)]: of each shopper at that moment, NaN where
     unknown, None takes the bundle's; excluded int64[n, 2]: the items of the log's events [first, last) may not be
-    shown, None takes the item of the window's newest interaction.
+    shown, None takes the item of the window's newest interaction; worth int32[m] of wanted, None for equal ones;
+    activity: what happened to the items, None where nobody counted, as it was known at activity_as_of int64[n],
+    NOT_KNOWN where it was not.
     """
 
     log: EncodedLog
@@ -46,6 +53,8 @@ class Replay:
     user_statistics: Float32 | None = None
     excluded: Int64 | None = None
     worth: Int32 | None = None
+    activity: PastActivity | None = None
+    activity_as_of: Int64 | None = None
 
     def __len__(self) -> int:
         return len(self.shopper)
@@ -65,6 +74,8 @@ class Replay:
             None if self.user_statistics is None else self.user_statistics[rows],
             None if self.excluded is None else self.excluded[rows],
             None if self.worth is None else self.worth[wanted],
+            self.activity,
+            None if self.activity_as_of is None else self.activity_as_of[rows],
         )
 
     def sample(self, size: int, seed: int) -> "Replay":
@@ -91,6 +102,17 @@ class Replay:
     def with_user_statistics(self, statistics: Float32) -> "Replay":
         """The same requests, each with what was known of its shopper at its moment."""
         return replace(self, user_statistics=statistics)
+
+    def with_activity(self, activity: PastActivity) -> "Replay":
+        """The same requests, asked of servers that know what happens to the items, a little late."""
+        return replace(self, activity=activity, activity_as_of=self.as_of - ARRIVAL_DELAY)
+
+    def with_lost_activity(self, share: float, seed: int) -> "Replay":
+        """The same requests, of which for a share drawn evenly nobody counted what happens to the items."""
+        if self.activity_as_of is None:
+            return self
+        lost = np.random.default_rng(seed).random(len(self)) < share
+        return replace(self, activity_as_of=np.where(lost, NOT_KNOWN, self.activity_as_of))
 
     def wanting(self, worth: Bool) -> "Replay":
         """The requests for items that are ``worth`` it, bool[items]; those that then want none are left out."""
@@ -151,10 +173,15 @@ class Replay:
         user = bundle.user_row(key, window, self._online(row))
         excluded = codes[self.excluded_items(row)]
         return Query(
-            shopper=ShopperState(window, user, int(self.as_of[row])),
+            shopper=ShopperState(window, user, int(self.as_of[row]), self._activity(row, bundle, codes)),
             k=k,
             excluded=excluded[excluded != UNKNOWN_ITEM],
         )
+
+    def _activity(self, row: int, bundle: Bundle, codes: Int32) -> Activity:
+        if self.activity is None or self.activity_as_of is None or self.activity_as_of[row] == NOT_KNOWN:
+            return UNKNOWN_ACTIVITY
+        return self.activity.at(int(self.activity_as_of[row]), codes, len(bundle.item_ids))
 
     def _online(self, row: int) -> OnlineUser | None:
         """What would have been online of a request's shopper; vectors are those of the model that is replayed."""

@@ -35,6 +35,7 @@ from training.calibration import Reliability
 from training.config import TrainingConfig
 from training.dataset import Split, encode
 from training.evaluation.metrics import Scores
+from training.past_activity import PastActivity
 from training.publish import Verdict
 
 PLAN: Final = "plan.json"
@@ -126,6 +127,11 @@ class TrainingRun:
     def log(self) -> EncodedLog:
         """The log when the run began."""
         return self._inputs[1]
+
+    @cached_property
+    def activity(self) -> PastActivity:
+        """What happened to the items, by time."""
+        return PastActivity.of(self.log)
 
     def reactions(self) -> pa.Table:
         """Events of the log that name the request whose slate they came from."""

@@ -176,18 +176,18 @@ def test_a_push_is_online_at_once_and_history_does_not_undo_it(
     online: FeatureStore, settings: Settings
 ) -> None:
     def rows(*values: int) -> pd.DataFrame:
-        return pd.DataFrame([["mug", *values]], columns=[ITEM_KEY, *ITEM_WINDOWS])
+        return pd.DataFrame([["mug", *values, 0, 0, 0, 0]], columns=[ITEM_KEY, *ITEM_WINDOWS])
 
     push_item_windows(online, rows(1, 2, 3), NOON)
-    assert counts(online, "mug") == [1, 2, 3]
+    assert counts(online, "mug") == [1, 2, 3, 0, 0, 0, 0]
     push_item_windows(online, rows(9, 9, 9), NOON - SECOND)
-    assert counts(online, "mug") == [1, 2, 3]
+    assert counts(online, "mug") == [1, 2, 3, 0, 0, 0, 0]
     history = pa.Table.from_pandas(rows(7, 7, 7), preserve_index=False)
     write_snapshot(settings.features_dir, View.ITEM_WINDOWS, history, NOON - HOUR)
     materialize(online, NOON - HOUR, NOON, [View.ITEM_WINDOWS])
-    assert counts(online, "mug") == [1, 2, 3]
+    assert counts(online, "mug") == [1, 2, 3, 0, 0, 0, 0]
     push_item_windows(online, pd.concat([rows(4, 5, 6), rows(5, 6, 7)]), NOON + SECOND)
-    assert counts(online, "mug") == [5, 6, 7]
+    assert counts(online, "mug") == [5, 6, 7, 0, 0, 0, 0]
 
 
 WINDOW = [

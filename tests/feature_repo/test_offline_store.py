@@ -22,9 +22,13 @@ NOON = 1_750_000_000_000_000
 ROWS = pa.table(
     {
         ITEM_KEY: ["mug", "lamp", "pot"],
+        "item_interactions_5m": [0, 0, 1],
         "item_interactions_1h": [1, 2, 3],
         "item_interactions_24h": [4, 5, 6],
+        "item_carts_24h": [0, 2, 1],
         "item_purchases_24h": [0, 1, 0],
+        "item_clicks_24h": [1, 0, 0],
+        "item_impressions_24h": [9, 8, 7],
     }
 )
 
@@ -60,7 +64,7 @@ def test_a_moment_written_again_replaces_what_was_there(tmp_path: Path) -> None:
         (ROWS.drop(["item_purchases_24h"]), "missing ['item_purchases_24h']"),
         (ROWS.append_column("colour", pa.array(["red"] * 3)), "unknown ['colour']"),
         (
-            ROWS.set_column(1, "item_interactions_1h", pa.array(np.ones(3))),
+            ROWS.set_column(2, "item_interactions_1h", pa.array(np.ones(3))),
             "item_interactions_1h is double, not int64",
         ),
         (ROWS.append_column(ITEM_KEY, pa.array(["a", "b", "c"])), "twice ['item_id']"),

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from feature_repo.arrays import Float32
 from feature_repo.batch_features import ITEM_STATISTICS, USER_STATISTICS
+from feature_repo.item_activity import ACTIVITY_FEATURES
 from feature_repo.ranking_features import (
     RANKING_COLUMNS,
     SOURCES,
@@ -206,6 +207,7 @@ def test_for_a_stranger_what_does_not_exist_is_nan_and_nothing_else_is() -> None
     unknown = {name for name, value in zip(RANKING_COLUMNS, matrix[0], strict=True) if np.isnan(value)}
     assert unknown == {
         *(f"{source}_{what}" for source in SOURCES for what in ("score", "rank", "relative")),
+        *ACTIVITY_FEATURES,
         "revisit_steps_ago",
         "revisit_log_seconds_ago",
         "history_log_days_since_last",

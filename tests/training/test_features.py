@@ -55,11 +55,14 @@ def files_of(settings: Settings) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("[0-9]*.parquet")}
 
 
-def test_the_newest_hour_and_day_of_items_are_counted(settings: Settings) -> None:
+def test_the_newest_minutes_hour_and_day_of_items_are_counted(settings: Settings) -> None:
     as_of = at(24 * HOUR)
     rows = build_features(filled(settings, VISITS), as_of)
     counts = read_snapshot(settings.features_dir, View.ITEM_WINDOWS, as_of).to_pandas().set_index(ITEM_KEY)
-    assert counts[list(ITEM_WINDOWS)].T.to_dict("list") == {"lamp": [0, 1, 1], "mug": [2, 3, 0]}
+    assert counts[list(ITEM_WINDOWS)].T.to_dict("list") == {
+        "lamp": [0, 0, 1, 0, 1, 0, 0],
+        "mug": [0, 2, 2, 0, 0, 0, 0],
+    }
     assert rows == {
         View.USER_STATISTICS: 3,
         View.USER_PROFILE: 0,
@@ -73,7 +76,11 @@ def test_an_item_that_nobody_met_any_more_is_told_to_count_none(settings: Settin
     for as_of in (at(24 * HOUR), at(31 * HOUR)):
         build_features(filled(settings, later), as_of)
     changed = _changed_windows(settings.features_dir, at(31 * HOUR)).set_index(ITEM_KEY)
-    assert changed.T.to_dict("list") == {"desk": [1, 1, 0], "lamp": [0, 0, 0], "mug": [0, 2, 0]}
+    assert changed.T.to_dict("list") == {
+        "desk": [0, 0, 1, 0, 0, 0, 0],
+        "lamp": [0, 0, 0, 0, 0, 0, 0],
+        "mug": [0, 0, 2, 0, 0, 0, 0],
+    }
     assert set(changed.dtypes.astype(str)) == {"int64"}
 
 

@@ -12,6 +12,7 @@ import numpy as np
 from tqdm import tqdm
 
 from feature_repo.arrays import Int32
+from feature_repo.item_activity import UNKNOWN_ACTIVITY
 from feature_repo.ranking_features import SOURCES, Candidates, Interest
 from serving.bundle import Bundle
 from serving.query import Query
@@ -28,6 +29,7 @@ NO_SESSION: Final = "without the session"
 NO_USER_HISTORY: Final = "without user history"
 NO_RANKERS: Final = "without the rankers"
 NO_ENCODER: Final = "without the session encoder"
+NO_ACTIVITY: Final = "without live item counts"
 
 
 def source_off(source: str) -> str:
@@ -64,7 +66,7 @@ class Ablations:
 
 def ablate(requests: Replay, bundle: Bundle, candidates: int) -> Ablations:
     """Answer requests with the recommender, whole and without each of its parts; shows progress."""
-    names = [FRESHET, NO_RANKERS, NO_ENCODER, NO_USER_HISTORY, *map(source_off, SOURCES)]
+    names = [FRESHET, NO_RANKERS, NO_ENCODER, NO_USER_HISTORY, NO_ACTIVITY, *map(source_off, SOURCES)]
     found = {name: np.full((len(requests), CUTOFF), NO_ITEM, np.int32) for name in names}
     tally, wanted = SourceTally(), iter(requests.wanted_in(bundle))
     done = 0
@@ -98,6 +100,7 @@ def _answers(
     yield FRESHET, whole
     yield NO_RANKERS, answer(replace(bundle, rankers=Rankers(None, None)), queries, looked_up)
     yield NO_ENCODER, answer(bundle, queries, [found.without_encoder() for found in looked_up])
+    yield NO_ACTIVITY, answer(bundle, [_without_activity(query) for query in queries], looked_up)
     strangers = [_of_a_stranger(query, bundle) for query in queries]
     yield NO_USER_HISTORY, ranked_slates(Recommender(bundle, candidates))(strangers)
     for number, source in enumerate(SOURCES):
@@ -111,3 +114,8 @@ def _answers(
 def _of_a_stranger(query: Query, bundle: Bundle) -> Query:
     """The same query of a shopper of whom nothing but the window is known."""
     return replace(query, shopper=replace(query.shopper, user=bundle.user_row(None, query.shopper.window)))
+
+
+def _without_activity(query: Query) -> Query:
+    """The same query where nobody counts what happens to the items."""
+    return replace(query, shopper=replace(query.shopper, activity=UNKNOWN_ACTIVITY))

@@ -76,7 +76,8 @@ class Contest:
     def requests(self, ask: Ask, size: int) -> Requests:
         """At most ``size`` requests of the test part, 0 for all."""
         split = self.run.plan.split
-        return ask(self.run.log, split.test, split.end, self.run.settings).sample(size, SEED)
+        asked = ask(self.run.log, split.test, split.end, self.run.settings).sample(size, SEED)
+        return asked.with_activity(self.run.activity)
 
     def freshet(self, requests: Replay) -> Int32:
         """int32[n, CUTOFF]: the slates of the recommender."""

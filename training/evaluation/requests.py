@@ -7,6 +7,7 @@ import numpy as np
 
 from feature_repo.arrays import Bool
 from feature_repo.encoded_log import EncodedLog
+from training.past_activity import PastActivity
 from training.replay import Replay
 
 
@@ -45,6 +46,11 @@ class Requests:
             return self
         history = None if self.from_history is None else self.from_history.sample(size, seed)
         return replace(self, replay=self.replay.sample(size, seed), from_history=history)
+
+    def with_activity(self, activity: PastActivity) -> "Requests":
+        """The same requests, asked of servers that know what happens to the items."""
+        history = None if self.from_history is None else self.from_history.with_activity(activity)
+        return replace(self, replay=self.replay.with_activity(activity), from_history=history)
 
 
 def met_before(log: EncodedLog, moment: int) -> Bool:

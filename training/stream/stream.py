@@ -11,19 +11,26 @@ from contextlib import suppress
 from typing import Final
 
 from feature_repo.errors import FreshetError, LogUnavailableError
+from feature_repo.event_log import EventLog
 from feature_repo.log_reader import LogReader
 from feature_repo.redis_event_log import RedisEventLog
 from feature_repo.settings import Settings
 from serving.embedded_redis import embedded_redis
 from training.erase import erase
 from training.ingest import BATCH
+from training.stream.activity_board import ActivityBoard
 from training.stream.consumer import Consumer, Group
 from training.stream.groups import groups
 from training.stream.metrics import StreamMetrics, serving_metrics
+from training.stream.online_windows import OnlineWindows
 
 RETRY_SECONDS: Final = 1.0
 """Pause before the next try when the log is away or the disk full."""
 JOIN_RETRY_SECONDS: Final = 5.0
+PUBLISH_SECONDS: Final = 1.0
+"""Pause between two messages about the items' activity."""
+PUSH_SECONDS: Final = 60.0
+"""Pause between two pushes to Feast."""
 ERASE_SECONDS: Final = 60.0
 """Pause between two looks for erasures."""
 OBSERVE_SECONDS: Final = 5.0
@@ -45,7 +52,7 @@ async def _stream(settings: Settings, url: str) -> None:
         loop.add_signal_handler(name, stopping.set)
     log = RedisEventLog.connect(url, settings)
     me = f"{socket.gethostname()}-{os.getpid()}"
-    metrics = StreamMetrics()
+    metrics, board = StreamMetrics(), ActivityBoard(log)
     members = groups(settings)
     readers = [log.reader(group.name, me) for group in members]
     with serving_metrics(metrics, settings):
@@ -54,6 +61,8 @@ async def _stream(settings: Settings, url: str) -> None:
             async with asyncio.TaskGroup() as tasks:
                 for group, reader in zip(members, readers, strict=True):
                     tasks.create_task(_consume(group, reader, settings, metrics, stopping))
+                tasks.create_task(_publish(board, log, stopping))
+                tasks.create_task(_push(board, OnlineWindows(settings, url), stopping))
                 tasks.create_task(_erase(settings, stopping))
                 tasks.create_task(_observe(metrics, readers, stopping))
         finally:
@@ -101,6 +110,28 @@ async def _consume(
             await _rest(stopping, group.rest_seconds)
 
 
+async def _publish(board: ActivityBoard, log: EventLog, stopping: asyncio.Event) -> None:
+    """Tell every server what happens to the items; while the log is away, or full, they know it no longer."""
+    while not stopping.is_set():
+        with suppress(LogUnavailableError):
+            now = _now()
+            await board.look(now)
+            activity = await asyncio.to_thread(board.activity, now)
+            await log.publish_activity(activity.to_bytes())
+        await _rest(stopping, PUBLISH_SECONDS)
+
+
+async def _push(board: ActivityBoard, online: OnlineWindows, stopping: asyncio.Event) -> None:
+    """Tell Feast's online store what happens to the items."""
+    while not stopping.is_set():
+        await _rest(stopping, PUSH_SECONDS)
+        try:
+            activity = await asyncio.to_thread(board.activity, _now())
+            await asyncio.to_thread(online.push, activity)
+        except (FreshetError, OSError) as error:
+            logger.info("item windows wait: %s", error)
+
+
 async def _erase(settings: Settings, stopping: asyncio.Event) -> None:
     """Carry out erasures soon after they were acknowledged; a training, or a log that is away, is waited for."""
     while not stopping.is_set():
@@ -118,6 +149,10 @@ async def _observe(metrics: StreamMetrics, readers: Sequence[LogReader], stoppin
             for reader in readers:
                 await metrics.observe(reader)
         await _rest(stopping, OBSERVE_SECONDS)
+
+
+def _now() -> int:
+    return time.time_ns() // 1000
 
 
 async def _rest(stopping: asyncio.Event, seconds: float) -> None:

@@ -6,12 +6,15 @@ from typing import Any
 import pytest
 from redis import Redis
 
+from feature_repo.activity_message import MESSAGE_SECONDS
 from feature_repo.archive import Archive
 from feature_repo.item_activity import ACTIVITY_WINDOWS
 from feature_repo.redis_event_log import RedisEventLog
+from feature_repo.redis_layout import ACTIVITY_KEY
 from feature_repo.schema import DAY, HOUR, SECOND, EventType
 from feature_repo.settings import Settings
 from tests.feature_repo.log_events import event
+from training.stream.activity_board import ActivityBoard
 from training.stream.archiving import Archiving
 from training.stream.consumer import Batches, Consumer, Group
 from training.stream.counting import Counting
@@ -81,7 +84,12 @@ async def test_after_traffic_of_all_kinds_every_key_expires_or_is_bounded(
     for partition in range(log.partitions):
         await readers[0].trim(partition)
 
+    board = ActivityBoard(log)
+    await board.look(now := time.time_ns() // 1000)
+    await log.publish_activity(board.activity(now).to_bytes())
+
     lives = {
+        "activity": MESSAGE_SECONDS * SECOND,
         "seen": settings.dedup_hours * HOUR,
         "window": settings.window_ttl_days * DAY,
         "shown": settings.exposures_ttl_days * DAY,
@@ -97,7 +105,7 @@ async def test_after_traffic_of_all_kinds_every_key_expires_or_is_bounded(
     }
     found: dict[str, Any] = {}
     for key in clean_redis.scan_iter():
-        kind = key.decode().split(":")[2]
+        kind = "activity" if key == ACTIVITY_KEY.encode() else key.decode().split(":")[2]
         size, life = size_of(clean_redis, key), int(clean_redis.pttl(key))  # type: ignore[arg-type]
         if kind in lives:
             assert 0 < life <= lives[kind] / SECOND * 1000, key

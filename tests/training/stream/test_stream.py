@@ -1,26 +1,30 @@
 """``freshet stream`` as people run it: real processes over a real Redis."""
 
+import asyncio
 import os
 import signal
 import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
+import numpy as np
 import pytest
 from redis import Redis
 
 from feature_repo.archive import Archive
-from feature_repo.item_activity import ACTIVITY_WINDOWS
+from feature_repo.item_activity import ACTIVITY_FEATURES, ACTIVITY_WINDOWS
 from feature_repo.redis_event_log import RedisEventLog
 from feature_repo.schema import HOUR
 from feature_repo.settings import Settings
 from tests.conftest import free_port, wait_until
 from tests.feature_repo.log_events import event
+from tests.serving.conftest import running_api
+from tests.tiny_bundle import publish, tiny_bundle
 
 pytestmark = [pytest.mark.anyio, pytest.mark.integration]
 
@@ -98,3 +102,31 @@ async def test_what_a_killed_process_had_taken_is_done_by_the_next(
         wait_until(lambda: metric(streamed, 'freshet_stream_done_total{group="aggregates"}') == 20)
         wait_until(lambda: len(Archive(streamed.archive_dir)) == 20)
     await log.aclose()
+
+
+async def test_what_happens_to_an_item_reaches_the_ranker_of_a_server_within_5_seconds(
+    streamed: Settings, clean_redis: Redis, redis_url: str
+) -> None:
+    publish(streamed.models_dir, tiny_bundle())
+    log = RedisEventLog.connect(redis_url, streamed)
+    share = ACTIVITY_FEATURES.index("item_log_share_5m")
+    async with running_api(streamed, log) as api:
+        bundle = api.service.model.recommender.bundle
+        lamp = np.array([bundle.item_index["lamp"]], np.int32)
+
+        def known() -> float:
+            return float(api.service.activity.of(bundle).features(lamp)[0, share])
+
+        with streaming(streamed, redis_url):
+            await _until(lambda: known() == 0)  # counted, and nothing happened so far
+            await api.send({"event_type": "view", "visitor_id": "vera", "item_id": "lamp"})
+            acknowledged = time.monotonic()
+            await _until(lambda: known() > 0)
+            assert time.monotonic() - acknowledged < 5
+
+
+async def _until(condition: Callable[[], bool], seconds: float = 20) -> None:
+    """Return when the condition holds, while the server in this process goes on."""
+    async with asyncio.timeout(seconds):
+        while not condition():
+            await asyncio.sleep(0.02)

@@ -1,0 +1,78 @@
+"""What all shoppers do reaches the ranker of every server within seconds."""
+
+import time
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from feature_repo.activity_message import MESSAGE_SCHEMA, MESSAGE_SECONDS, PublishedActivity
+from feature_repo.item_activity import ACTIVITY_COUNTS, ACTIVITY_FEATURES, UNKNOWN_ACTIVITY
+from feature_repo.schema import SECOND
+from serving.live_activity import table_of
+from tests.serving.conftest import Api, BreakableLog
+from tests.tiny_bundle import publish, tiny_bundle
+
+pytestmark = pytest.mark.anyio
+
+
+def message(as_of: float, **interactions: int) -> bytes:
+    """Counts of some items, each met as often in the last minutes, hour and day."""
+    columns = [
+        [number if "interactions" in count.name else 0 for number in interactions.values()]
+        for count in ACTIVITY_COUNTS
+    ]
+    counts = pa.table([list(interactions), *columns], schema=MESSAGE_SCHEMA)
+    return PublishedActivity(int(as_of * SECOND), counts).to_bytes()
+
+
+async def test_published_counts_reach_the_next_request(api: Api, shop_log: BreakableLog) -> None:
+    assert (await api.recommend(visitor_id="vera"))["feature_age"]["activity"] is None
+    first = api.service.model.recommender.bundle.item_ids[0]
+    await shop_log.publish_activity(message(time.time() - 2, **{first: 50}))
+    await api.service.activity.look()
+    assert 2 <= (await api.recommend(visitor_id="vera"))["feature_age"]["activity"] < 30
+    bundle = api.service.model.recommender.bundle
+    features = api.service.activity.of(bundle).features(np.arange(2, dtype=np.int32))
+    share = features[:, ACTIVITY_FEATURES.index("item_log_share_1h")]
+    assert share[0] > 0 > share[1]
+    assert await api.metric('freshet_feature_age_seconds{family="activity"}') >= 2
+
+
+async def test_items_that_the_model_does_not_know_count_in_the_total() -> None:
+    bundle = tiny_bundle()
+    known = bundle.item_ids[1]
+    said = PublishedActivity.from_bytes(message(time.time(), **{known: 3, "unheard-of": 4}))
+    table = table_of(said, bundle)
+    assert table.counts[:, 0].tolist() == [3 if item == known else 0 for item in bundle.item_ids]
+    assert table.totals[0] == 7
+
+
+async def test_counts_that_nobody_renewed_are_known_no_more(api: Api, shop_log: BreakableLog) -> None:
+    await shop_log.publish_activity(message(time.time() - MESSAGE_SECONDS - 1, mug=50))
+    await api.service.activity.look()
+    assert api.service.activity.of(api.service.model.recommender.bundle) is UNKNOWN_ACTIVITY
+    assert (await api.recommend(visitor_id="vera"))["feature_age"]["activity"] is None
+
+
+async def test_what_cannot_be_read_is_nothing_known_and_the_next_message_is_taken(
+    api: Api, shop_log: BreakableLog, caplog: pytest.LogCaptureFixture
+) -> None:
+    await shop_log.publish_activity(b"no message")
+    await api.service.activity.look()
+    assert api.service.activity.age() is None
+    assert "cannot be read" in caplog.text
+    await shop_log.publish_activity(message(time.time(), mug=1))
+    await api.service.activity.look()
+    assert api.service.activity.age() is not None
+
+
+async def test_a_new_model_is_told_in_its_own_indexes(api: Api, shop_log: BreakableLog) -> None:
+    await shop_log.publish_activity(message(time.time(), mug=1))
+    await api.service.activity.look()
+    publish(api.service.settings.models_dir, tiny_bundle("second"))
+    await api.service.model.refresh()
+    bundle = api.service.model.recommender.bundle
+    assert api.service.activity.of(bundle) is UNKNOWN_ACTIVITY
+    await api.service.activity.look()
+    assert api.service.activity.of(bundle) is not UNKNOWN_ACTIVITY
