@@ -1,8 +1,7 @@
 """From a log, a catalog and what was learned to a bundle, as of a moment T."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
-from typing import TypeVar
 
 import numpy as np
 import pandas as pd
@@ -10,25 +9,22 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import scipy.sparse
 
-from feature_repo.arrays import Bool, Float32, Int32, Int64, Strings
+from feature_repo.arrays import Bool, Float32, Int32, Strings
 from feature_repo.batch_features import first_and_last_seen, impute_prices, item_statistics, user_statistics
 from feature_repo.encoded_log import EncodedLog
 from feature_repo.ranking_features import ItemColumns
 from feature_repo.schema import CATEGORY_SEPARATOR, ITEM_SCHEMA, Event, Item
 from feature_repo.user_tower import UserTower
 from serving.bundle import Availability, Bundle, Manifest, UserColumns
-from serving.indexes import PopularityLists
-from serving.ranking import NO_RANKERS, Rankers
-from serving.session_encoder import EncoderItems, SessionEncoder
-from training.content import content_neighbours, content_vectors, vectors_from_content
+from serving.indexes import Neighbours, PopularityLists
+from training.content import content_neighbours, content_vectors
 from training.covisitation import covisitation
+from training.learned import Learned
 from training.popularity import category_popularity, most_popular, most_trending, popularity
 from training.random_walks import random_walks
 from training.segments import segment_popularity, segments
 from training.session_index import session_index
 from training.user_histories import user_histories
-
-Items = TypeVar("Items", UserTower, EncoderItems)
 
 
 @dataclass(frozen=True)
@@ -53,32 +49,15 @@ class Shop:
         """float32[items, c]: unit vectors of what the catalog says of the items."""
         return content_vectors(self.catalog)
 
+    @cached_property
+    def available(self) -> Bool:
+        """bool[items]: those that may be recommended."""
+        return pc.fill_null(self.catalog[Item.AVAILABLE], fill_value=True).to_numpy() & self.listed
 
-@dataclass(frozen=True)
-class Learned:
-    """What was trained: the embeddings, the session encoder, the rankers."""
-
-    tower: UserTower
-    encoder: SessionEncoder | None
-    rankers: Rankers = NO_RANKERS
-
-    def with_new_items(self, content: Float32, interactions: Int64) -> "Learned":
-        """The same with vectors for items that few or none have met, from what the catalog says of them.
-
-        interactions: int64[items]. Such items weigh in a window what items usually weigh.
-        """
-        tower = _with_new_items(self.tower, content, interactions)
-        if self.encoder is None:
-            return replace(self, tower=tower)
-        items = _with_new_items(self.encoder.items, content, interactions)
-        return replace(self, tower=tower, encoder=replace(self.encoder, items=items))
-
-
-def _with_new_items(items: Items, content: Float32, interactions: Int64) -> Items:
-    embeddings = vectors_from_content(content, items.embeddings, interactions)
-    new = (items.item_weight == 0) & embeddings.any(axis=1)
-    usual = np.median(items.item_weight[items.item_weight > 0]) if new.any() else np.float32(0)
-    return replace(items, embeddings=embeddings, item_weight=np.where(new, usual, items.item_weight))
+    @cached_property
+    def alike(self) -> Neighbours:
+        """The available items that are most like each item, by what the catalog says."""
+        return content_neighbours(self.content, self.available)
 
 
 def describe_shop(events: pa.Table, catalog: pa.Table) -> Shop:
@@ -106,15 +85,15 @@ def describe_shop(events: pa.Table, catalog: pa.Table) -> Shop:
 def assemble(log: EncodedLog, shop: Shop, manifest: Manifest, learned: Learned, *, as_of: int) -> Bundle:
     """A bundle of what was ``learned`` and of all that is counted from the events before ``as_of`` (microseconds).
 
-    The models must have been trained on no later events either.
+    The models must have been trained on no later events either; of earlier ones, those that came after their
+    training still give vectors to new items.
     """
     log = log.before(as_of)
-    active = log.interactions()
-    learned = learned.with_new_items(shop.content, np.bincount(active.item, minlength=len(shop.item_ids)))
+    active, covisited = log.interactions(), covisitation(log)
+    interactions = np.bincount(active.item, minlength=len(shop.item_ids))
+    learned = learned.with_new_items(shop.content, covisited, interactions)
     known = np.bincount(active.shopper, minlength=len(log.shopper_keys)) > 0
-    covisited = covisitation(log)
     items, share = item_columns(log, shop, as_of), popularity(active, as_of)
-    listed = pc.fill_null(shop.catalog[Item.AVAILABLE], fill_value=True).to_numpy() & shop.listed
     embeddings = user_embeddings(active, learned.tower)[known]
     groups, segment = segments(embeddings)
     segment_of_all = np.full(len(log.shopper_keys), -1, np.int32)
@@ -126,12 +105,12 @@ def assemble(log: EncodedLog, shop: Shop, manifest: Manifest, learned: Learned, 
         categories=shop.categories,
         shopper_keys=log.shopper_keys[known],
         items=items,
-        availability=Availability(listed),
+        availability=Availability(shop.available),
         tower=learned.tower,
         encoder=learned.encoder,
         covisited=covisited,
         walked=random_walks(covisited),
-        alike=content_neighbours(shop.content, listed),
+        alike=shop.alike,
         sessions=session_index(log),
         popularity=PopularityLists(*most_popular(share), *most_trending(active, as_of)),
         category_popularity=category_popularity(share, shop.category, len(shop.categories)),

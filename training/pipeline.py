@@ -26,7 +26,7 @@ from serving.bundle import Bundle, read_bundle, write_bundle
 from serving.ranking import Rankers
 from serving.recommender import Recommender
 from training.arrivals import in_session
-from training.assemble import Learned, assemble
+from training.assemble import assemble
 from training.calibration import calibrate, plot_reliability, reliability
 from training.config import TrainingConfig
 from training.dataset import Split, encode, fingerprint, read_inputs, split_by_time
@@ -37,6 +37,7 @@ from training.evaluation.metrics import to_text
 from training.feature_history import write_user_history
 from training.impressions import impression_rows
 from training.judging import RANKED, scores_and_verdict, shown_in_test
+from training.learned import Learned
 from training.locks import training_lock
 from training.manifest import new_manifest, new_version
 from training.publish import (

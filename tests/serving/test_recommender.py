@@ -25,7 +25,8 @@ from serving.ranking import Rankers, rank
 from serving.recommender import Recommender
 from serving.session_encoder import EncoderItems, SessionEncoder
 from tests.tiny_bundle import NAMES, TRAINED_AT, newest_item_network, tiny_bundle
-from training.assemble import Learned, assemble, describe_shop
+from training.assemble import assemble, describe_shop
+from training.learned import Learned
 
 NOW = TRAINED_AT + HOUR
 SHOPPERS = 10

@@ -15,8 +15,9 @@ from serving.ranking import Rankers
 from serving.session_encoder import EncoderItems, SessionEncoder
 from tests.tiny_bundle import newest_item_network, tiny_ranker
 from tests.training.tiny_log import NOON, Happened, at, encoded, table
-from training.assemble import Learned, Shop, assemble, describe_shop, item_columns, user_embeddings
+from training.assemble import Shop, assemble, describe_shop, item_columns, user_embeddings
 from training.content import ENOUGH, FEWEST_TO_LEARN_FROM
+from training.learned import Learned
 from training.manifest import new_manifest
 
 LOG = [
