@@ -22,7 +22,7 @@ def create_app(settings: Settings, log: EventLog) -> FastAPI:
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         with service.served_log.running():
-            await service.model.refresh()
+            await service.model.look()
             watchers = [
                 asyncio.create_task(service.model.watch(settings.bundle_poll_seconds)),
                 asyncio.create_task(service.activity.watch()),

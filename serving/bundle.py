@@ -1,8 +1,7 @@
 """The model bundle: a directory of memory-mappable arrays that a server can read and trust.
 
 ``models/<version>/`` holds ``manifest.json`` (written last), one ``.npy`` file per array, the item and shopper
-names, the catalog, the session encoder (ONNX) and the LightGBM model. ``models/CURRENT`` names the version that is
-live.
+names, the catalog, the session encoder (ONNX) and the LightGBM model.
 """
 
 import hashlib
@@ -42,7 +41,6 @@ from serving.indexes import GroupedLists, Neighbours, PopularityLists, Segments,
 from serving.ranking import Rankers
 from serving.session_encoder import NOTHING_EXPECTED, EncoderItems, SessionEncoder
 
-CURRENT: Final = "CURRENT"
 MANIFEST: Final = "manifest.json"
 RANKER: Final = "ranker.txt"
 ENCODER: Final = "encoder.onnx"
@@ -256,27 +254,6 @@ def forget_shoppers(directory: Path, shopper_keys: Collection[str]) -> int:
         replace_file(directory / MANIFEST, _manifest_json(replace(manifest, checksums=checksums)))
         replace_file(directory / SHOPPERS, table)
     return forgotten
-
-
-def current_version(models: Path) -> str | None:
-    """Version that is live under ``models``, None before the first is published."""
-    try:
-        return (models / CURRENT).read_text().strip()
-    except FileNotFoundError:
-        return None
-
-
-def read_live_bundle(models: Path) -> Bundle:
-    """The bundle that is live under ``models``; BundleError when none was published or it cannot be used."""
-    version = current_version(models)
-    if version is None:
-        raise BundleError(f"no model is published under {models}: run `freshet train` to make one")
-    return read_bundle(models / version)
-
-
-def set_current(models: Path, version: str) -> None:
-    """Make ``version`` the live one, atomically."""
-    replace_file(models / CURRENT, f"{version}\n".encode())
 
 
 def _check_features(manifest: Manifest) -> None:

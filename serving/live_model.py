@@ -1,4 +1,4 @@
-"""The model that answers: follows CURRENT, and changes over between two requests."""
+"""The model that answers: follows CURRENT and REFRESHED, and changes over between two requests."""
 
 import asyncio
 import logging
@@ -7,7 +7,8 @@ from pathlib import Path
 from feature_repo.errors import BundleError
 from feature_repo.schema import SECOND, EventType
 from feature_repo.session_window import WindowEvent
-from serving.bundle import CURRENT, current_version, read_bundle
+from serving.bundle import read_bundle
+from serving.live_version import CURRENT, REFRESHED, live_directories
 from serving.metrics import Metrics
 from serving.query import Question
 from serving.recommender import Recommender
@@ -16,14 +17,15 @@ logger = logging.getLogger(__name__)
 
 
 class LiveModel:
-    """The recommender of the version that ``models/CURRENT`` names, once ``refresh`` has seen it."""
+    """The recommender of the bundle that is live under ``models``, once ``look`` has seen it."""
 
     def __init__(self, models: Path, candidates: int, metrics: Metrics) -> None:
         self._models = models
         self._candidates = candidates
         self._metrics = metrics
         self._recommender: Recommender | None = None
-        self._seen: tuple[int, int] | None = None
+        self._directory: Path | None = None
+        self._seen: list[tuple[int, int] | None] = []
 
     @property
     def version(self) -> str | None:
@@ -38,33 +40,57 @@ class LiveModel:
         return self._recommender
 
     async def watch(self, seconds: float) -> None:
-        """Refresh for ever, with a pause of so many seconds."""
+        """Look for ever, with a pause of so many seconds."""
         while True:
-            await self.refresh()
+            await self.look()
             await asyncio.sleep(seconds)
 
-    async def refresh(self) -> None:
-        """Change over to the version that CURRENT names now, unless it is live or was refused already."""
-        try:
-            current = (self._models / CURRENT).stat()
-            written = (current.st_mtime_ns, current.st_ino)
-            if written == self._seen:
-                return
-            self._seen = written
-            await self._change_to(current_version(self._models))
-        except FileNotFoundError:
-            return  # nothing was published so far
-        except Exception as error:  # whatever a new bundle is like, the old one goes on
-            self._metrics.bundle_failures.inc()
-            logger.error("model bundle refused, %s stays: %s", self.version or "none", error)  # noqa: TRY400
+    async def look(self) -> None:
+        """Change over to the bundle that is live now, unless it answers already or was refused already.
 
-    async def _change_to(self, version: str | None) -> None:
-        if version is None or version == self.version:
-            return
-        loaded = await asyncio.to_thread(_load, self._models / version, self._candidates)
-        self._recommender = loaded
+        In place of a refreshed bundle that is refused the trained one of the version answers.
+        """
+        try:
+            for directory in self._newly_live():
+                if await self._changed_to(directory):
+                    return
+        except Exception as error:  # not even names that cannot be read stop a server that answers
+            self._refuse(error)
+
+    def _newly_live(self) -> list[Path]:
+        """Where the live model stands, if that was not looked at yet."""
+        written = [_written(self._models / name) for name in (CURRENT, REFRESHED)]
+        if written == self._seen:
+            return []
+        self._seen = written
+        return live_directories(self._models)
+
+    async def _changed_to(self, directory: Path) -> bool:
+        """True when this bundle answers from now on; whatever is wrong with it, the old one goes on."""
+        if directory == self._directory:
+            return True
+        try:
+            loaded = await asyncio.to_thread(_load, directory, self._candidates)
+        except Exception as error:
+            self._refuse(error)
+            return False
+        self._recommender, self._directory = loaded, directory
         self._metrics.show_model(loaded.bundle.manifest)
-        logger.info("model %s is live", version)
+        logger.info("model %s is live", directory.name)
+        return True
+
+    def _refuse(self, error: Exception) -> None:
+        self._metrics.bundle_failures.inc()
+        logger.error("model bundle refused, %s stays: %s", self.version or "none", error)
+
+
+def _written(path: Path) -> tuple[int, int] | None:
+    """When a file was written, and which it is; None where there is none."""
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return None
+    return found.st_mtime_ns, found.st_ino
 
 
 def _load(directory: Path, candidates: int) -> Recommender:

@@ -15,7 +15,8 @@ import numpy as np
 import pytest
 
 from feature_repo.schema import Event
-from serving.bundle import Bundle, read_live_bundle
+from serving.bundle import Bundle
+from serving.live_version import read_live_bundle
 from tests.conftest import free_port, wait_until
 
 pytestmark = [pytest.mark.slow, pytest.mark.integration]

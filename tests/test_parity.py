@@ -18,7 +18,8 @@ from feature_repo.redis_event_log import RedisEventLog
 from feature_repo.schema import Event, shopper_key
 from feature_repo.session_features import Window
 from feature_repo.settings import Settings
-from serving.bundle import Bundle, read_live_bundle
+from serving.bundle import Bundle
+from serving.live_version import read_live_bundle
 from serving.query import Query
 from serving.recommender import Recommender
 from serving.served_log import Served

@@ -20,9 +20,10 @@ from feature_repo.batch_features import ITEM_STATISTICS, USER_STATISTICS
 from feature_repo.ranking_features import RANKING_COLUMNS, RANKING_HASH, ItemColumns
 from feature_repo.schema import DAY, ITEM_SCHEMA, EventType, Item
 from feature_repo.user_tower import UserTower
-from serving.bundle import Availability, Bundle, Manifest, UserColumns, set_current, write_bundle
+from serving.bundle import Availability, Bundle, Manifest, UserColumns, write_bundle
 from serving.calibration import Calibration
 from serving.indexes import GroupedLists, Neighbours, PopularityLists, Segments, SessionIndex, UserHistories
+from serving.live_version import set_current
 from serving.ranking import Rankers
 from serving.session_encoder import AGES, QUERY, STEPS, TYPES, VALUES, EncoderItems, SessionEncoder
 

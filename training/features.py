@@ -29,8 +29,9 @@ from feature_repo.offline_store import (
 )
 from feature_repo.schema import DAY, User, shopper_key
 from feature_repo.settings import Settings
-from serving.bundle import Bundle, current_version, read_live_bundle
+from serving.bundle import Bundle
 from serving.embedded_redis import embedded_redis
+from serving.live_version import current_version, read_live_bundle
 from training.assemble import Shop, item_prices, user_embeddings
 from training.dataset import encode, read_inputs
 from training.locks import features_lock

@@ -22,7 +22,7 @@ from feature_repo.offline_store import SHOPPER_KEY, View, read_snapshot, snapsho
 from feature_repo.redis_event_log import RedisEventLog
 from feature_repo.schema import EventType
 from feature_repo.settings import Settings
-from serving.bundle import current_version, read_live_bundle
+from serving.live_version import current_version, read_live_bundle
 from tests.dags.run_dag import DAGS
 from tests.training.broken_day import append_swapped_day
 from training.imports.import_log import import_log

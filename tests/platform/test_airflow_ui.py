@@ -11,7 +11,8 @@ import pytest
 from playwright.sync_api import Locator, Page, expect, sync_playwright
 
 from feature_repo.archive import Archive
-from serving.bundle import current_version, read_manifest
+from serving.bundle import read_manifest
+from serving.live_version import current_version
 from tests.conftest import wait_until
 from tests.platform.conftest import LivePlatform
 from tests.training.broken_day import append_swapped_day

@@ -24,20 +24,17 @@ from feature_repo.user_history import NO_HISTORY
 from serving import bundle as bundle_module
 from serving.bundle import (
     ARRAYS,
-    CURRENT,
     ENCODER,
     ENCODER_ITEMS,
     ITEMS,
     MANIFEST,
     RANKER,
     Bundle,
-    current_version,
     read_bundle,
-    read_live_bundle,
     read_manifest,
-    set_current,
     write_bundle,
 )
+from serving.live_version import CURRENT, current_version, read_live_bundle, set_current
 from serving.query import Question
 from serving.ranking import Rankers
 from serving.recommender import Recommender

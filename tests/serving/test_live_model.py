@@ -10,7 +10,8 @@ import pytest
 
 from feature_repo.ranking_features import RANKING_COLUMNS
 from feature_repo.settings import Settings
-from serving.bundle import MANIFEST, Bundle, set_current
+from serving.bundle import MANIFEST, Bundle, write_bundle
+from serving.live_version import new_refreshed_directory, remove_refreshed, set_current, set_refreshed
 from tests.serving.conftest import Api, BreakableLog, click, item_ids, running_api
 from tests.tiny_bundle import publish, tiny_bundle
 
@@ -119,11 +120,60 @@ async def test_a_damaged_bundle_is_refused_once_and_the_old_one_stays(
     set_current(models, "v2")
     await until(lambda: caplog.messages)
     for _ in range(3):
-        await api.service.model.refresh()
+        await api.service.model.look()
     assert len(caplog.messages) == 1
     assert "v1 stays" in caplog.messages[0]
     assert await api.metric("freshet_bundle_load_failures_total") == 1
     assert (await api.recommend(k=1))["model_version"] == "v1"
+
+
+def refreshed(models: Path, fingerprint: str) -> Path:
+    """A bundle of v1 with other items, made since; it does not count yet."""
+    directory = new_refreshed_directory(models, "v1", fingerprint)
+    write_bundle(tiny_bundle("v1", prefix=f"{fingerprint} "), directory)
+    return directory
+
+
+def shows(api: Api, item: str) -> Callable[[], object]:
+    return lambda: item in api.service.model.recommender.bundle.item_index
+
+
+async def test_a_refreshed_bundle_answers_under_its_version_until_it_is_gone(api: Api) -> None:
+    models = api.service.settings.models_dir
+    for fingerprint in ("aa", "bb"):
+        set_refreshed(models, refreshed(models, fingerprint))
+        await until(shows(api, f"{fingerprint} mug"))
+        reply = await api.recommend(k=1)
+        assert (reply["model_version"], item_ids(reply)) == ("v1", [f"{fingerprint} mug"])
+    remove_refreshed(models)
+    await until(shows(api, "mug"))
+
+
+async def test_a_refreshed_bundle_of_another_version_does_not_answer(api: Api) -> None:
+    models = api.service.settings.models_dir
+    set_refreshed(models, refreshed(models, "aa"))
+    await until(shows(api, "aa mug"))
+    publish(models, tiny_bundle("v2", prefix="new-"))
+    await until(shows(api, "new-mug"))
+    set_refreshed(models, refreshed(models, "bb"))
+    await api.service.model.look()
+    assert api.service.model.version == "v2"
+    set_current(models, "v1")
+    await until(shows(api, "bb mug"))
+
+
+async def test_in_place_of_a_damaged_refreshed_bundle_the_trained_one_answers(
+    api: Api, caplog: pytest.LogCaptureFixture
+) -> None:
+    models = api.service.settings.models_dir
+    set_refreshed(models, refreshed(models, "aa"))
+    await until(shows(api, "aa mug"))
+    damaged = refreshed(models, "bb")
+    damage_an_array(damaged)
+    set_refreshed(models, damaged)
+    await until(shows(api, "mug"))
+    assert caplog.text.count("model bundle refused") == 1
+    assert await api.metric("freshet_bundle_load_failures_total") == 1
 
 
 async def test_a_bundle_for_other_features_is_refused_and_says_to_train_again(

@@ -174,7 +174,7 @@ def test_a_place_where_no_file_can_be_written_is_named(tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def recommender(trained: TrainedShop) -> Recommender:
-    from serving.bundle import read_live_bundle
+    from serving.live_version import read_live_bundle
 
     return Recommender(read_live_bundle(trained.settings.models_dir), trained.settings.candidates)
 

@@ -17,8 +17,8 @@ from feature_repo.archive import Archive
 from feature_repo.redis_event_log import RedisEventLog
 from feature_repo.schema import Event
 from feature_repo.settings import Settings
-from serving.bundle import current_version
 from serving.embedded_redis import embedded_redis
+from serving.live_version import current_version
 from tests.conftest import free_port
 from tests.feature_repo.log_events import event
 from tests.tiny_bundle import TRAINED_AT

@@ -25,7 +25,7 @@ from feature_repo.redis_event_log import RedisEventLog
 from feature_repo.schema import DAY, EVENT_SCHEMA, Event, EventType
 from feature_repo.session_features import encode_window
 from feature_repo.settings import Settings
-from serving.bundle import read_live_bundle
+from serving.live_version import read_live_bundle
 from tests.training.conftest import TrainedShop
 from tests.training.tiny_log import Happened, at, table
 from training.dataset import read_inputs

@@ -8,7 +8,8 @@ import orjson
 import pytest
 
 from feature_repo.errors import BundleError, GateRefusedError, InputError
-from serving.bundle import current_version, write_bundle
+from serving.bundle import write_bundle
+from serving.live_version import current_version
 from tests.tiny_bundle import TRAINED_AT, tiny_bundle
 from training.evaluation.metrics import Interval
 from training.publish import (

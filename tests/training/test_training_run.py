@@ -9,7 +9,8 @@ import pytest
 
 from feature_repo.errors import InputError
 from feature_repo.settings import Settings
-from serving.bundle import current_version, read_manifest
+from serving.bundle import read_manifest
+from serving.live_version import current_version
 from tests.conftest import wait_until
 from tests.training.conftest import FAST, TrainedShop
 from training import pipeline

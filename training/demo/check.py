@@ -17,7 +17,7 @@ from feature_repo.errors import FreshetError, InputError
 from feature_repo.offline_store import SHOPPER_KEY, View, read_snapshot, snapshots
 from feature_repo.schema import Event, EventType, shopper_key
 from feature_repo.settings import Settings
-from serving.bundle import current_version
+from serving.live_version import current_version
 from serving.served_log import Served
 from training.demo.airflow_api import AssetEvent
 from training.demo.dag_chain import CHAIN

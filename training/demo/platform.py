@@ -17,7 +17,7 @@ import httpx
 
 from feature_repo.errors import InputError
 from feature_repo.settings import Settings
-from serving.bundle import current_version
+from serving.live_version import current_version
 from training.config import TRAINING_POOL
 from training.demo.airflow_api import Airflow, AssetEvent
 from training.demo.dag_chain import CHAIN, ChainFollower

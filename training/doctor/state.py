@@ -127,7 +127,7 @@ def archive(settings: Settings) -> Finding:
 
 def model(settings: Settings) -> Finding:
     """The live model is whole and fits this release."""
-    from serving.bundle import current_version, read_live_bundle  # loads LightGBM, which may not load
+    from serving.live_version import current_version, read_live_bundle  # loads LightGBM, which may not load
 
     if current_version(settings.models_dir) is None:
         return Finding(Level.WARNING, "none is published", "run `freshet train`")
