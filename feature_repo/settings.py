@@ -114,6 +114,9 @@ class Settings(BaseSettings):
     features_kept_days: float = Field(
         90, ge=1, description="Batch features of earlier moments are forgotten, except the newest of them."
     )
+    refresh_seconds: float = Field(
+        300, ge=0, description="How often `freshet stream` refreshes the live model; 0 leaves that to you."
+    )
     bundle_poll_seconds: float = Field(1, gt=0, description="How often a server looks for a new model.")
     bundles_kept: int = Field(5, ge=2, description="Newest published models that stay to roll back to.")
     candidates: int = Field(300, ge=10, description="Candidates that reach the ranker.")

@@ -30,8 +30,9 @@ from feature_repo.online_user import user_key
 from feature_repo.redis_event_log import RedisEventLog
 from feature_repo.schema import DAY, HOUR, SECOND
 from feature_repo.settings import Settings
-from serving.bundle import read_bundle, read_live_bundle, write_bundle
+from serving.bundle import read_bundle, write_bundle
 from serving.embedded_redis import embedded_redis
+from serving.live_version import live_directories, new_refreshed_directory, read_live_bundle, set_refreshed
 from tests.conftest import free_port, wait_until
 from tests.feature_repo.log_events import event
 from tests.serving.conftest import Api, running_api
@@ -43,7 +44,7 @@ from training.erase import erase, pending
 from training.imports.import_log import import_log
 from training.imports.quality_report import QualityReport as ImportReport
 from training.ingest import drain
-from training.locks import training_lock
+from training.locks import refresh_lock, training_lock
 from training.log_report import Action, Finding, QualityReport
 from training.publish import evaluation_dir
 
@@ -129,6 +130,9 @@ async def fill_every_store(shop: Shop) -> None:
     known = replace(tiny_bundle(), shopper_keys=np.array(keys, dtype=object))
     publish(settings.models_dir, known)
     write_bundle(known, evaluation_dir(settings.models_dir, "v1"))
+    refreshed = new_refreshed_directory(settings.models_dir, "v1", "aa")
+    write_bundle(known, refreshed)
+    set_refreshed(settings.models_dir, refreshed)
     work = settings.runs_dir / "run" / "work"
     write_bundle(known, work / "judged")
     pq.write_table(to_table([event(1, user_id=USER), event(2, user_id="other")]), work / "events.parquet")
@@ -220,6 +224,7 @@ async def test_no_byte_of_an_erased_person_is_left_in_any_store(shop: Shop) -> N
     assert sorted(left["event_id"].to_pylist()) == ["a3", "c3"]
     assert read_users(shop.settings.catalog_dir)["user_id"].to_pylist() == ["other"]
     assert list(read_live_bundle(shop.settings.models_dir).shopper_keys) == ["", "", "u:ada"]
+    assert live_directories(shop.settings.models_dir) == [shop.settings.models_dir / "v1"]
     read_bundle(evaluation_dir(shop.settings.models_dir, "v1"))
     served = [pq.read_table(path) for path in (shop.settings.served_dir / "requests").rglob("*.parquet")]
     assert pa.concat_tables(served)["visitor_id"].to_pylist() == ["other"]
@@ -302,6 +307,8 @@ async def test_a_redis_that_is_away_postpones_an_erasure_and_a_training_holds_it
     async with running_api(away, log) as api:
         assert (await api.client.delete(f"/v1/users/{USER}")).status_code == 503
     with training_lock(shop.settings), pytest.raises(InputError, match="another training"):
+        await shop.erase(patience=0)
+    with refresh_lock(shop.settings, 0), pytest.raises(InputError, match="a refresh"):
         await shop.erase(patience=0)
     await shop.erase()
     assert (keys_with(NEEDLE, shop.url), files_with(NEEDLE, shop.settings.home)) == ([], [])

@@ -200,6 +200,14 @@ def rollback(
 
 
 @app.command()
+def refresh() -> None:
+    """Assemble the live model anew from what has happened since; what was learned stays as it is."""
+    from training.refresh import refresh
+
+    typer.echo(refresh(read_settings()) or "nothing new")
+
+
+@app.command()
 def recommend(
     events: Annotated[Path, typer.Option(help="Windows: event rows with a request_id, CSV or Parquet.")],
     out: Annotated[Path, typer.Option(help="Parquet file to write the slates to.")],
@@ -209,7 +217,7 @@ def recommend(
     ] = False,
 ) -> None:
     """Answer a file of windows with the live model, as the API would."""
-    from serving.bundle import read_live_bundle
+    from serving.live_version import read_live_bundle
     from serving.query import DEFAULT_SLATE_SIZE
     from serving.recommender import Recommender
     from training.batch_answers import answer, read_requests, require_place, write_answers
@@ -245,7 +253,7 @@ def erase() -> None:
 
 @app.command()
 def stream() -> None:
-    """Consume the event log until Ctrl-C: archive every event, count what happens to items."""
+    """Consume the event log until Ctrl-C: archive every event, count what happens to items, refresh the model."""
     from training.stream.stream import stream
 
     stream(read_settings())

@@ -27,10 +27,11 @@ from feature_repo.offline_store import SHOPPER_KEY, SNAPSHOT_SCHEMAS
 from feature_repo.redis_event_log import RedisEventLog
 from feature_repo.schema import SECOND, Event
 from feature_repo.settings import Settings
-from serving.bundle import MANIFEST, current_version, forget_shoppers, set_current
+from serving.bundle import MANIFEST, forget_shoppers
 from serving.embedded_redis import embedded_redis
+from serving.live_version import current_version, remove_refreshed, set_current
 from serving.served_log import Served
-from training.locks import FOREVER, features_lock, training_lock
+from training.locks import FOREVER, features_lock, refresh_lock, training_lock
 from training.log_report import QualityReport
 from training.publish import models_lock, remove_unfinished
 from training.training_run import EVENTS, WORK
@@ -55,15 +56,20 @@ def pending(settings: Settings) -> PendingErasures:
 def erase(settings: Settings, patience: float = FOREVER) -> Counter[Store]:
     """Carry out what is pending; returns how much of each store was removed.
 
-    Raises InputError when a training step runs for longer than ``patience`` seconds more, LogUnavailableError
-    when Redis is away; what was not done stays pending.
+    Raises InputError when a training step, or a refresh, runs for longer than ``patience`` seconds more,
+    LogUnavailableError when Redis is away; what was not done stays pending.
     """
     erasures = pending(settings).all()
     removed: Counter[Store] = Counter()
     if not erasures:
         return removed
     _wait_until_settled(erasures, settings)
-    with training_lock(settings, patience), features_lock(settings), embedded_redis(settings) as url:
+    with (
+        training_lock(settings, patience),
+        refresh_lock(settings, patience),
+        features_lock(settings),
+        embedded_redis(settings) as url,
+    ):
         archive = Archive(settings.archive_dir)
         known = [_with_archived_visitors(settings, erasure, archive) for erasure in erasures]
         for erasure in known:
@@ -158,7 +164,10 @@ def _training_inputs(settings: Settings, erasures: Sequence[Erasure]) -> int:
 
 
 def _model_bundles(settings: Settings, erasures: Sequence[Erasure]) -> int:
-    """Bundles at rest, twins and unfinished trainings too; servers look again at the live one."""
+    """Bundles at rest, twins and unfinished trainings too; servers look again at the live one.
+
+    Refreshed bundles are soon made anew, so they go as they are.
+    """
     models = settings.models_dir
     if not models.exists():
         return 0
@@ -166,6 +175,7 @@ def _model_bundles(settings: Settings, erasures: Sequence[Erasure]) -> int:
         remove_unfinished(models)
         manifests = [*models.rglob(MANIFEST), *settings.runs_dir.glob(f"*/{WORK}/*/{MANIFEST}")]
         forgotten = sum(forget_shoppers(path.parent, _keys(erasures)) for path in manifests)
+        remove_refreshed(models)
         live = current_version(models)
         if forgotten and live:
             set_current(models, live)

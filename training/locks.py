@@ -1,4 +1,4 @@
-"""Who may change what trainings and features are made of, one at a time."""
+"""Who may change what trainings, bundles and features are made of, one at a time."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,11 +10,15 @@ from feature_repo.errors import InputError
 from feature_repo.settings import Settings
 
 LOCK: Final = ".training.lock"
+REFRESH_LOCK: Final = ".refresh.lock"
 FOREVER: Final = -1.0
+AT_ONCE: Final = 0.0
+A_MOMENT: Final = 0.5
+"""Seconds that a training waits: ``require_no_training`` holds the lock for less."""
 
 
 @contextmanager
-def training_lock(settings: Settings, patience: float = 0) -> Iterator[None]:
+def training_lock(settings: Settings, patience: float = A_MOMENT) -> Iterator[None]:
     """Hold the home's training lock.
 
     Raises InputError when another holds it for longer than ``patience`` seconds.
@@ -25,6 +29,29 @@ def training_lock(settings: Settings, patience: float = 0) -> Iterator[None]:
             yield
     except Timeout:
         raise InputError(f"another training runs on {settings.home}: wait until it has ended") from None
+
+
+@contextmanager
+def refresh_lock(settings: Settings, patience: float) -> Iterator[None]:
+    """Hold what is between reading the log and having a refreshed bundle of it.
+
+    It is another than a training's, so that no step of a training fails because a refresh has begun before it.
+    Raises InputError when another holds it for longer than ``patience`` seconds.
+    """
+    settings.home.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(settings.home / REFRESH_LOCK, timeout=patience):
+            yield
+    except Timeout:
+        raise InputError(
+            f"a refresh or an erasure runs on {settings.home}: wait until it has ended"
+        ) from None
+
+
+def require_no_training(settings: Settings) -> None:
+    """Raise InputError while a step of a training, or an erasure, runs."""
+    with training_lock(settings, AT_ONCE):
+        pass
 
 
 @contextmanager
