@@ -1,4 +1,4 @@
-"""``freshet stream``: all groups of consumers in one process, until it is told to stop."""
+"""``freshet stream``: all groups of consumers in one process, and what is done beside them, until told to stop."""
 
 import asyncio
 import logging
@@ -23,6 +23,7 @@ from training.stream.consumer import Consumer, Group
 from training.stream.groups import groups
 from training.stream.metrics import StreamMetrics, serving_metrics
 from training.stream.online_windows import OnlineWindows
+from training.stream.refreshing import refresh_now_and_then
 
 RETRY_SECONDS: Final = 1.0
 """Pause before the next try when the log is away or the disk full."""
@@ -64,6 +65,7 @@ async def _stream(settings: Settings, url: str) -> None:
                 tasks.create_task(_publish(board, log, stopping))
                 tasks.create_task(_push(board, OnlineWindows(settings, url), stopping))
                 tasks.create_task(_erase(settings, stopping))
+                tasks.create_task(refresh_now_and_then(settings, stopping))
                 tasks.create_task(_observe(metrics, readers, stopping))
         finally:
             await log.aclose()
