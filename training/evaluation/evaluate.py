@@ -26,6 +26,7 @@ from serving.recommender import Recommender
 from training.config import TrainingConfig
 from training.evaluation.ablations import FRESHET, ablate
 from training.evaluation.baselines import FittedBaseline, Past
+from training.evaluation.between_trainings import BetweenTrainings, between_trainings
 from training.evaluation.cold_start import NEW, ColdStart, item_groups, scores_by_group, shopper_groups
 from training.evaluation.methods import ranked_slates, slates
 from training.evaluation.metrics import Quality, Scores
@@ -129,6 +130,7 @@ def evaluate(
         fused_recall=ablations.fused_recall,
         cold_start=_cold_start(contest, examination, asked, {name: quality[name] for name in answers}),
         shown_half=_shown_half(contest, asked, catalogue, quality),
+        between_trainings=_between_trainings(contest, examination),
         conditions=_conditions(examination, contest, studies, asked, began),
     )
     write_report(report, folder)
@@ -212,6 +214,13 @@ def _shown_half(
         from_history={name: measure(one, asked.from_history, catalogue) for name, one in answers.items()},
         gain={name: compare(quality[name], blind[name], shopper) for name in answers},
     )
+
+
+def _between_trainings(contest: Contest, examination: Examination) -> BetweenTrainings | None:
+    if examination.protocol != Protocol.NEXT_ITEM:
+        return None
+    logger.info("the day after the training, with the model refreshed every hour ...")
+    return between_trainings(contest.run, contest.bundle, examination.requests, SEED)
 
 
 def _conditions(

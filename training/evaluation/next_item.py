@@ -35,6 +35,13 @@ def never_met_item(log: EncodedLog, start: int, end: int, settings: Settings) ->
     return Requests.wanting(steps.take(np.flatnonzero(interactions_before(steps))), ~met_before(log, start))
 
 
+def any_item(log: EncodedLog, start: int, end: int, settings: Settings) -> Requests:
+    """The steps of ``next_item`` and of ``never_met_item`` together, as a shop sees them."""
+    steps = _steps(log, start, end, settings)
+    everything = np.ones(len(log.item_ids), dtype=bool)
+    return Requests.wanting(steps.take(np.flatnonzero(interactions_before(steps))), everything)
+
+
 def interactions_before(asked: Replay) -> Int64:
     """int64[n]: interactions that the shopper of each request had before it, however long ago."""
     log = asked.log

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from training.evaluation.ablations import FRESHET
+from training.evaluation.between_trainings import BetweenTrainings
 from training.evaluation.cold_start import ColdStart
 from training.evaluation.metrics import to_text
 from training.evaluation.results import Comparison, Result
@@ -76,6 +77,7 @@ class Report:
     fused_recall: Mapping[int, float]
     cold_start: ColdStart | None
     shown_half: ShownHalf | None
+    between_trainings: BetweenTrainings | None
 
     def summary(self) -> str:
         """What a person wants to know first."""
@@ -92,4 +94,9 @@ class Report:
         if self.shown_half is not None:
             gain = getattr(self.shown_half.gain[FRESHET], conditions.tuned_by)
             lines.append(f"{FRESHET} with half of the basket against history alone, {metric}: {gain}")
+        if self.between_trainings is not None:
+            gain = getattr(self.between_trainings.gain, conditions.tuned_by)
+            lines.append(
+                f"{FRESHET} refreshed every hour against as trained, on the next day, {metric}: {gain}"
+            )
         return "\n".join(lines)

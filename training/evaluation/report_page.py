@@ -19,6 +19,7 @@ def to_markdown(report: Report, plot: str) -> str:
         *_ablations(report),
         *_sources(report),
         *_cold_start(report),
+        *_between_trainings(report),
         *_tuned(report),
         *_conditions(report),
     ]
@@ -99,6 +100,21 @@ def _cold_start(report: Report) -> list[str]:
         *_groups(found.by_item),
         f"{found.never_met_share:.1%} of all targets had had none. They count in no other table. On "
         f"{found.never_met.requests:,} of them {FRESHET} reaches Recall@20 {found.never_met.recall_at_20}.",
+    ]
+
+
+def _between_trainings(report: Report) -> list[str]:
+    found = report.between_trainings
+    if found is None:
+        return []
+    rows = [[name, *_by_metric(scores)] for name, scores in found.scores.items()]
+    requests = next(iter(found.scores.values())).requests
+    return [
+        "## Between trainings",
+        f"{requests:,} requests of the first day of the test part, in their order: the model as it was trained, "
+        f"and the same assembled anew {found.refreshes} times, each hour from what had happened before. All "
+        f"targets count; {found.never_met_share:.1%} had been met by nobody when the model was trained.",
+        _table(["model", *METRICS.values()], [*rows, ["gain", *_by_metric(found.gain)]]),
     ]
 
 

@@ -19,6 +19,7 @@ from tests.training.conftest import FAST
 from tests.training.tiny_log import Happened, at, encoded, table
 from training.cli import main
 from training.evaluation.ablations import FRESHET
+from training.evaluation.between_trainings import REFRESHED, STATIC
 from training.evaluation.evaluate import Examination, evaluate, train_before_the_test
 from training.evaluation.protocol import Protocol
 from training.evaluation.protocols import BASKET_PERIOD, CUT, TEST_SHARE, tuned_from
@@ -126,7 +127,7 @@ def test_next_baskets_are_asked_of_each_customer_once(grocer: Settings, tmp_path
     assert report.conditions.ceiling == 1
     scores = {name: result.scores.recall_at_20.mean for name, result in report.methods.items()}
     assert all(0 < score < 0.5 for score in scores.values())  # nobody can know which dish is next
-    assert (report.cold_start, report.shown_half) == (None, None)
+    assert (report.cold_start, report.shown_half, report.between_trainings) == (None, None, None)
 
 
 @pytest.mark.slow
@@ -153,4 +154,7 @@ def test_freshet_evaluate_prints_and_writes_what_it_found(
     assert list(groups) == ["0", "1", "2", "3+"]
     counted = sum(groups[group][FRESHET]["requests"] for group in ("1", "2", "3+"))
     assert counted == found["conditions"]["requests"] == 300
+    scores = found["between_trainings"]["scores"]
+    assert {name: one["requests"] > 0 for name, one in scores.items()} == {STATIC: True, REFRESHED: True}
+    assert 0 < found["between_trainings"]["refreshes"] <= 23
     assert np.isfinite(found["sources"]["popular"]["milliseconds"])

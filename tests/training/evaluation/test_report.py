@@ -10,6 +10,7 @@ from feature_repo.arrays import Int32
 from feature_repo.settings import Settings
 from tests.training.tiny_log import Happened, at, encoded
 from training.evaluation.ablations import FRESHET
+from training.evaluation.between_trainings import REFRESHED, STATIC, BetweenTrainings
 from training.evaluation.cold_start import (
     NEW,
     ColdStart,
@@ -90,6 +91,9 @@ def report() -> Report:
         fused_recall={100: 0.75},
         cold_start=ColdStart({NEW: scores, "3+": scores}, {"1-5": scores}, 0.25, scores[BASELINE]),
         shown_half=ShownHalf(results, {FRESHET: against[BASELINE]}),
+        between_trainings=BetweenTrainings(
+            {STATIC: scores[BASELINE], REFRESHED: scores[FRESHET]}, against[BASELINE], 0.125, refreshes=23
+        ),
     )
 
 
@@ -108,7 +112,17 @@ def test_what_is_written_is_whole_and_says_the_same(tmp_path: Path) -> None:
 
 def test_a_page_has_every_table_and_every_row_all_its_cells() -> None:
     page = to_markdown(report(), PLOT)
-    for name in (FRESHET, BASELINE, "without revisits", "revisits", "half_life 14", "25.0% of all targets"):
+    for name in (
+        FRESHET,
+        BASELINE,
+        "without revisits",
+        "revisits",
+        "half_life 14",
+        "25.0% of all targets",
+        STATIC,
+        "anew 23 times",
+        "12.5% had",
+    ):
         assert name in page
     for block in page.split("\n\n"):
         rows = [line for line in block.splitlines() if line.startswith("| ")]
@@ -116,20 +130,26 @@ def test_a_page_has_every_table_and_every_row_all_its_cells() -> None:
 
 
 def test_what_a_protocol_does_not_ask_has_no_section() -> None:
-    page = to_markdown(replace(report(), cold_start=None, shown_half=None), PLOT)
+    page = to_markdown(replace(report(), cold_start=None, shown_half=None, between_trainings=None), PLOT)
     assert "Cold start" not in page
     assert "half of the basket" not in page
+    assert "Between trainings" not in page
 
 
 def test_the_summary_names_the_best_baseline_and_the_ceiling() -> None:
-    text = replace(report(), shown_half=None).summary()
+    text = replace(report(), shown_half=None, between_trainings=None).summary()
     *_, ceiling, difference = text.splitlines()
     assert ceiling == "75.0% of 4 targets were known before 2025-11-01T00:00:00+00:00"
     assert difference.startswith("Freshet against popularity, NDCG@10: +")
 
 
 def test_the_summary_of_basket_completion_says_what_the_shown_half_was_worth() -> None:
-    assert "with half of the basket against history alone" in report().summary().splitlines()[-1]
+    assert "with half of the basket against history alone" in report().summary().splitlines()[-2]
+
+
+def test_the_summary_says_what_refreshing_was_worth() -> None:
+    line = report().summary().splitlines()[-1]
+    assert line.startswith("Freshet refreshed every hour against as trained, on the next day, NDCG@10: +")
 
 
 def test_requests_are_grouped_by_what_was_known_of_shopper_and_item() -> None:
