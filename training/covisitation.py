@@ -45,5 +45,5 @@ def covisitation(log: EncodedLog) -> Neighbours:
         total = total + pairs.tocsr()
     scores = (total + BACKWARD_WEIGHT * total.T).tocoo()
     row, column = scores.coords
-    scores.data /= np.sqrt(counts[row] * counts[column]).astype(np.float32)
-    return best_per_row(scores, NEIGHBOURS)
+    cosines = scores.data / np.sqrt(counts[row] * counts[column]).astype(np.float32)
+    return best_per_row(scipy.sparse.csr_array((cosines, (row, column)), shape=(items, items)), NEIGHBOURS)

@@ -28,7 +28,7 @@ def random_walks(covisited: Neighbours) -> Neighbours:
         place = sp_matmul_topn(place, step, top_n=NEIGHBOURS, n_threads=os.cpu_count())
         visits = visits + place
     visits.setdiag(0)
-    return best_per_row(visits, NEIGHBOURS)
+    return best_per_row(scipy.sparse.csr_array(visits), NEIGHBOURS)
 
 
 def _shares(covisited: Neighbours) -> scipy.sparse.csr_matrix:
