@@ -6,10 +6,11 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
+import pyarrow as pa
 
-from feature_repo.arrays import Int32, Int64
-from feature_repo.schema import DAY, HOUR
-from serving.bundle import Bundle
+from feature_repo.arrays import Bool, Int32, Int64
+from feature_repo.schema import DAY, HOUR, Item
+from serving.bundle import Availability, Bundle
 from serving.recommender import Recommender
 from training.assemble import assemble
 from training.evaluation.methods import ranked_slates, slates
@@ -85,6 +86,18 @@ def _refreshed(run: TrainingRun, trained: Bundle, learned: Learned, moment: int)
 
 
 def _answers(requests: Replay, bundle: Bundle, run: TrainingRun) -> Int32:
-    """int32[n, CUTOFF]: slates in the codes of the run's log, which those of its bundles are."""
-    recommender = Recommender(bundle, run.settings.candidates)
-    return slates(requests, bundle, ranked_slates(recommender), REFRESHED)
+    """int32[n, CUTOFF]: slates in the codes of the run's log, which those of its bundles are.
+
+    A bundle of a run has the items of all of its log. What neither the catalog has named nor anybody met before the
+    bundle's moment, a server would not know, and could not show even to who comes from it.
+    """
+    named = _described(run.shop.catalog) | (bundle.items.first_seen >= 0)
+    known = replace(bundle, availability=Availability(bundle.availability.available & named))
+    recommender = Recommender(known, run.settings.candidates)
+    return slates(requests, known, ranked_slates(recommender), REFRESHED)
+
+
+def _described(catalog: pa.Table) -> Bool:
+    """bool[items]: of which the catalog says anything but the id."""
+    said: Bool = np.any([column.is_valid().to_numpy() for column in catalog.drop([Item.ID]).columns], axis=0)
+    return said
