@@ -71,7 +71,7 @@ async def test_a_new_model_is_told_in_its_own_indexes(api: Api, shop_log: Breaka
     await shop_log.publish_activity(message(time.time(), mug=1))
     await api.service.activity.look()
     publish(api.service.settings.models_dir, tiny_bundle("second"))
-    await api.service.model.refresh()
+    await api.service.model.look()
     bundle = api.service.model.recommender.bundle
     assert api.service.activity.of(bundle) is UNKNOWN_ACTIVITY
     await api.service.activity.look()

@@ -55,7 +55,7 @@ def between_trainings(run: TrainingRun, trained: Bundle, size: int, seed: int) -
     requests = any_item(run.log, start, end, run.settings).sample(size, seed).replay
     if not len(requests):
         return None
-    requests = with_user_history(run, requests)
+    requests = with_user_history(run, requests).with_activity(run.activity)
     static = _answers(requests, trained, run)
     refreshed, refreshes = static.copy(), 0
     learned = Learned.of(trained, trained.item_ids)
