@@ -52,7 +52,7 @@ demo: $(ENVIRONMENT) ## the whole platform on this machine, until Ctrl-C; CHECK=
 	$(BIN)/freshet demo $(if $(CHECK),--check) $(if $(DATA),--data $(DATA))
 
 .PHONY: bench
-bench: $(ENVIRONMENT) ## measure ingestion and recommendation on this machine
+bench: $(ENVIRONMENT) ## measure ingestion, slates and 10,000 clicks that change them on this machine (about 10 minutes)
 	$(BIN)/python -m tests.bench
 
 .PHONY: bench-training
