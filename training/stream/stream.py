@@ -124,14 +124,15 @@ async def _publish(board: ActivityBoard, log: EventLog, stopping: asyncio.Event)
 
 
 async def _push(board: ActivityBoard, online: OnlineWindows, stopping: asyncio.Event) -> None:
-    """Tell Feast's online store what happens to the items."""
+    """Tell Feast's online store what happens to the items, the first time when there is something to tell."""
+    await _rest(stopping, PUSH_SECONDS)
     while not stopping.is_set():
-        await _rest(stopping, PUSH_SECONDS)
         try:
             activity = await asyncio.to_thread(board.activity, _now())
             await asyncio.to_thread(online.push, activity)
-        except (FreshetError, OSError) as error:
+        except Exception as error:  # whatever Feast is like, events are consumed
             logger.info("item windows wait: %s", error)
+        await _rest(stopping, PUSH_SECONDS)
 
 
 async def _erase(settings: Settings, stopping: asyncio.Event) -> None:
