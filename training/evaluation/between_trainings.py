@@ -50,7 +50,7 @@ def between_trainings(run: TrainingRun, trained: Bundle, size: int, seed: int) -
 
     A request of an hour is answered by what was known when the hour began.
     """
-    start = run.plan.split.test
+    start = _reopening(run)
     end = min(start + PERIOD, run.plan.split.end)
     requests = any_item(run.log, start, end, run.settings).sample(size, seed).replay
     if not len(requests):
@@ -71,6 +71,12 @@ def between_trainings(run: TrainingRun, trained: Bundle, size: int, seed: int) -
         never_met_share=float((~met_before(run.log, start))[requests.wanted].mean()),
         refreshes=refreshes,
     )
+
+
+def _reopening(run: TrainingRun) -> int:
+    """When anybody takes anything for the first time after the training: shops close on Sundays."""
+    times = run.log.interactions().time
+    return int(times[times >= run.plan.split.test].min())
 
 
 def _by_hour(as_of: Int64, start: int) -> Iterator[tuple[int, Int64]]:
