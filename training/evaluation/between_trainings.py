@@ -74,9 +74,9 @@ def between_trainings(run: TrainingRun, trained: Bundle, size: int, seed: int) -
 
 
 def _reopening(run: TrainingRun) -> int:
-    """When anybody takes anything for the first time after the training: shops close on Sundays."""
+    """When anybody takes anything for the first time after the training, or never: shops close on Sundays."""
     times = run.log.interactions().time
-    return int(times[times >= run.plan.split.test].min())
+    return int(times[times >= run.plan.split.test].min(initial=run.plan.split.end))
 
 
 def _by_hour(as_of: Int64, start: int) -> Iterator[tuple[int, Int64]]:

@@ -13,6 +13,7 @@ from tests.tiny_bundle import KNOWN_SHOPPER, NAMES, tiny_bundle, tiny_encoder
 from tests.training.tiny_log import NOON, Happened, at, encoded
 from training.evaluation.ablations import (
     FRESHET,
+    NO_ACTIVITY,
     NO_ENCODER,
     NO_RANKERS,
     NO_SESSION,
@@ -60,7 +61,8 @@ def test_freshet_is_the_recommender_that_serves(ablations: Ablations) -> None:
 
 
 def test_there_is_an_ablation_of_every_part(ablations: Ablations) -> None:
-    parts = {NO_RANKERS, NO_ENCODER, NO_USER_HISTORY, NO_SESSION, *map(source_off, SOURCES)}
+    whole = {NO_RANKERS, NO_ENCODER, NO_USER_HISTORY, NO_ACTIVITY, NO_SESSION}
+    parts = {*whole, *map(source_off, SOURCES)}
     assert set(ablations.slates) == {FRESHET, *parts}
 
 

@@ -75,5 +75,12 @@ def test_where_nothing_changes_nothing_is_gained(settings: Settings) -> None:
     assert found.scores[REFRESHED].recall_at_20.mean == found.scores[STATIC].recall_at_20.mean == 1
 
 
-def test_a_day_without_requests_has_no_finding(settings: Settings) -> None:
+def test_the_day_begins_when_the_shop_is_open_again(settings: Settings) -> None:
+    later = [happened._replace(minute=happened.minute + 30 * HOURS) for happened in day(new=False)]
+    found = between_trainings(*run_of(settings, later), size=0, seed=1)
+    assert found is not None
+    assert found.scores[STATIC].requests == HOURS_ASKED * 6
+
+
+def test_where_nobody_comes_back_nothing_is_found(settings: Settings) -> None:
     assert between_trainings(*run_of(settings, []), size=0, seed=1) is None
