@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Final
 
 from fastapi import FastAPI
 
@@ -14,6 +15,8 @@ from serving.metrics import TimedRequests
 from serving.routes import create_router
 from serving.service import Service
 
+_AGAIN_SECONDS: Final = 0.1
+
 
 def create_app(settings: Settings, log: EventLog) -> FastAPI:
     """The API over an event log, which the app closes when it ends."""
@@ -23,17 +26,15 @@ def create_app(settings: Settings, log: EventLog) -> FastAPI:
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         with service.served_log.running():
             await service.model.look()
-            watchers = [
+            watchers = {
                 asyncio.create_task(service.model.watch(settings.bundle_poll_seconds)),
                 asyncio.create_task(service.activity.watch()),
                 asyncio.create_task(service.load_shedding.watch()),
-            ]
+            }
             try:
                 yield
             finally:
-                for watcher in watchers:
-                    watcher.cancel()
-                await asyncio.gather(*watchers, return_exceptions=True)
+                await _end(watchers)
                 await log.aclose()
 
     app = FastAPI(title="Freshet", summary="Recommendations that follow the click.", lifespan=lifespan)
@@ -43,3 +44,15 @@ def create_app(settings: Settings, log: EventLog) -> FastAPI:
     app.add_middleware(BodyLimit, limit=settings.max_body_bytes)
     app.add_middleware(TimedRequests, metrics=service.metrics)
     return app
+
+
+async def _end(tasks: set[asyncio.Task[None]]) -> None:
+    """Cancel tasks until they are done: once may not do.
+
+    Python 3.11's ``asyncio.wait_for``, by which the Redis client sends, forgets a cancellation that comes just as
+    what it waits for is done (bpo-37658).
+    """
+    while tasks:
+        for task in tasks:
+            task.cancel()
+        _, tasks = await asyncio.wait(tasks, timeout=_AGAIN_SECONDS)

@@ -1,6 +1,8 @@
 """What all shoppers do reaches the ranker of every server within seconds."""
 
+import asyncio
 import time
+from contextlib import suppress
 
 import numpy as np
 import pyarrow as pa
@@ -9,8 +11,9 @@ import pytest
 from feature_repo.activity_message import MESSAGE_SCHEMA, MESSAGE_SECONDS, PublishedActivity
 from feature_repo.item_activity import ACTIVITY_COUNTS, ACTIVITY_FEATURES, UNKNOWN_ACTIVITY
 from feature_repo.schema import SECOND
-from serving.live_activity import table_of
-from tests.serving.conftest import Api, BreakableLog
+from feature_repo.settings import Settings
+from serving.live_activity import LiveActivity, table_of
+from tests.serving.conftest import Api, BreakableLog, running_api
 from tests.tiny_bundle import publish, tiny_bundle
 
 pytestmark = pytest.mark.anyio
@@ -76,3 +79,16 @@ async def test_a_new_model_is_told_in_its_own_indexes(api: Api, shop_log: Breaka
     assert api.service.activity.of(bundle) is UNKNOWN_ACTIVITY
     await api.service.activity.look()
     assert api.service.activity.of(bundle) is not UNKNOWN_ACTIVITY
+
+
+async def test_an_app_ends_though_a_watcher_missed_that_it_was_cancelled(
+    api_settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def deaf(_: LiveActivity) -> None:
+        with suppress(asyncio.CancelledError):
+            await asyncio.sleep(60)
+        await asyncio.sleep(60)
+
+    monkeypatch.setattr(LiveActivity, "watch", deaf)
+    async with asyncio.timeout(10), running_api(api_settings, BreakableLog(api_settings)):
+        await asyncio.sleep(0)
