@@ -5,11 +5,14 @@ shopper is folded in by the same arithmetic that gave the known ones their vecto
 """
 
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import numpy as np
 
-from feature_repo.arrays import Float32, Int8, Int32
+from feature_repo.arrays import Float32, Float64, Int8, Int32
 from feature_repo.session_features import Window
+
+Vectors = TypeVar("Vectors", Float32, Float64)
 
 
 @dataclass(frozen=True)
@@ -48,3 +51,10 @@ def unit(vector: Float32) -> Float32:
     """The vector at length one; the zero vector stays zero."""
     length = float(np.sqrt(vector @ vector))
     return vector / np.float32(length) if length > 0 else vector
+
+
+def unit_rows(vectors: Vectors) -> Vectors:
+    """Each row of [n, d] at length one; zero rows stay zero."""
+    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+    divisors: Any = np.where(lengths > 0, lengths, 1)  # of the vectors' own type
+    return vectors / divisors

@@ -1,7 +1,7 @@
 """The ASGI application: the service behind its endpoints."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Final
 
@@ -15,6 +15,8 @@ from serving.metrics import TimedRequests
 from serving.routes import create_router
 from serving.service import Service
 
+LOG_SECONDS: Final = 1.0
+"""Pause between two looks at what the event log tells of all shoppers, and at how full it is."""
 _AGAIN_SECONDS: Final = 0.1
 
 
@@ -27,9 +29,12 @@ def create_app(settings: Settings, log: EventLog) -> FastAPI:
         with service.served_log.running():
             await service.model.look()
             watchers = {
-                asyncio.create_task(service.model.watch(settings.bundle_poll_seconds)),
-                asyncio.create_task(service.activity.watch()),
-                asyncio.create_task(service.load_shedding.watch()),
+                asyncio.create_task(_watch(look, seconds))
+                for look, seconds in (
+                    (service.model.look, settings.bundle_poll_seconds),
+                    (service.activity.look, LOG_SECONDS),
+                    (service.load_shedding.look, LOG_SECONDS),
+                )
             }
             try:
                 yield
@@ -44,6 +49,13 @@ def create_app(settings: Settings, log: EventLog) -> FastAPI:
     app.add_middleware(BodyLimit, limit=settings.max_body_bytes)
     app.add_middleware(TimedRequests, metrics=service.metrics)
     return app
+
+
+async def _watch(look: Callable[[], Awaitable[None]], seconds: float) -> None:
+    """Look for ever, with a pause of so many seconds."""
+    while True:
+        await look()
+        await asyncio.sleep(seconds)
 
 
 async def _end(tasks: set[asyncio.Task[None]]) -> None:

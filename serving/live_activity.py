@@ -3,7 +3,6 @@
 import asyncio
 import logging
 import time
-from typing import Final
 
 import numpy as np
 import pyarrow as pa
@@ -16,8 +15,6 @@ from feature_repo.item_activity import ACTIVITY_COUNTS, UNKNOWN_ACTIVITY, Activi
 from feature_repo.schema import SECOND
 from serving.bundle import Bundle
 from serving.live_model import LiveModel
-
-WATCH_SECONDS: Final = 1.0
 
 logger = logging.getLogger(__name__)
 
@@ -32,12 +29,6 @@ class LiveActivity:
         self._published: PublishedActivity | None = None
         self._bundle: Bundle | None = None
         self._table: Activity = UNKNOWN_ACTIVITY
-
-    async def watch(self) -> None:
-        """Look for ever."""
-        while True:
-            await self.look()
-            await asyncio.sleep(WATCH_SECONDS)
 
     async def look(self) -> None:
         """Take over what was published since, and what the live model makes of it."""

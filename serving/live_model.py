@@ -39,12 +39,6 @@ class LiveModel:
             raise BundleError("no model is published yet: run `freshet train` to make one")
         return self._recommender
 
-    async def watch(self, seconds: float) -> None:
-        """Look for ever, with a pause of so many seconds."""
-        while True:
-            await self.look()
-            await asyncio.sleep(seconds)
-
     async def look(self) -> None:
         """Change over to the bundle that is live now, unless it answers already or was refused already.
 

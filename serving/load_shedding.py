@@ -1,6 +1,5 @@
 """Shedding load: when the event log is nearly full, what matters least is not taken, so that the rest still is."""
 
-import asyncio
 import math
 from collections.abc import Sequence
 from itertools import compress
@@ -17,7 +16,6 @@ SHED_ABOVE: Final = {
     EventType.VIEW.value: 0.90,
 }
 """Share of the log's memory above which events of a type are not taken. What a shopper decided is always tried."""
-WATCH_SECONDS: Final = 1.0
 
 
 class LoadShedding:
@@ -26,12 +24,6 @@ class LoadShedding:
     def __init__(self, log: EventLog) -> None:
         self._log = log
         self._fullness = 0.0
-
-    async def watch(self) -> None:
-        """Look at the log for ever."""
-        while True:
-            await self.look()
-            await asyncio.sleep(WATCH_SECONDS)
 
     async def look(self) -> None:
         """Look at the log; while it is away there is nothing to shed for."""

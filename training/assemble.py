@@ -14,7 +14,7 @@ from feature_repo.batch_features import first_and_last_seen, impute_prices, item
 from feature_repo.encoded_log import EncodedLog
 from feature_repo.ranking_features import ItemColumns
 from feature_repo.schema import CATEGORY_SEPARATOR, ITEM_SCHEMA, Event, Item
-from feature_repo.user_tower import UserTower
+from feature_repo.user_tower import UserTower, unit_rows
 from serving.bundle import Availability, Bundle, Manifest, UserColumns
 from serving.indexes import Neighbours, PopularityLists
 from training.content import content_neighbours, content_vectors
@@ -154,8 +154,7 @@ def user_embeddings(active: EncodedLog, tower: UserTower) -> Float32:
     weight = np.exp(tower.event_type[active.type]) * tower.item_weight[active.item]
     shape = (len(active.shopper_keys), len(active.item_ids))
     sums = scipy.sparse.csr_array((weight, (active.shopper, active.item)), shape=shape) @ tower.embeddings
-    lengths = np.linalg.norm(sums, axis=1, keepdims=True)
-    return (sums / np.where(lengths > 0, lengths, 1)).astype(np.float32)
+    return unit_rows(sums).astype(np.float32)
 
 
 def _mean_event_price(log: EncodedLog) -> Float32:

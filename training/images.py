@@ -22,6 +22,7 @@ from feature_repo.arrays import Float32, Float64
 from feature_repo.catalog import read_items, upsert_items
 from feature_repo.errors import InputError
 from feature_repo.schema import ITEM_SCHEMA, Item
+from feature_repo.user_tower import unit_rows
 
 SUFFIXES: Final = (".jpg", ".jpeg", ".png", ".webp")
 FORMATS: Final = ("JPEG", "PNG", "WEBP")
@@ -192,7 +193,7 @@ def _describe(pictures: Pictures) -> Float32:
     (Arandjelovic and Zisserman, CVPR 2012), lest the background outweighs all else.
     """
     parts = (_colours(pictures / 255), _edges(pictures / 255))
-    return np.hstack([_unit(np.sqrt(part)) for part in parts]).astype(np.float32)
+    return np.hstack([unit_rows(np.sqrt(part)) for part in parts]).astype(np.float32)
 
 
 def _colours(pictures: Float64) -> Float64:
@@ -230,11 +231,6 @@ def _histograms(position: Float64, weight: Float64, bins: int, grid: int) -> Flo
     for neighbour, part in ((below, 1 - share), (below + 1, share)):
         counts += np.bincount((cell * bins + neighbour % bins).ravel(), (weight * part).ravel(), slots)
     return counts.reshape(len(position), -1)
-
-
-def _unit(rows: Float64) -> Float64:
-    lengths = np.linalg.norm(rows, axis=1, keepdims=True)
-    return rows / np.where(lengths > 0, lengths, 1)
 
 
 DESCRIPTOR: Final = Embedder(SIDE, SIDE, BATCH, _describe)

@@ -9,7 +9,7 @@ import scipy.sparse
 
 from feature_repo.arrays import Bool, Float32, Int64, Strings
 from feature_repo.session_features import UNKNOWN_ITEM
-from feature_repo.user_tower import UserTower
+from feature_repo.user_tower import UserTower, unit_rows
 from serving.bundle import Bundle
 from serving.indexes import Neighbours
 from serving.ranking import NO_RANKERS, Rankers
@@ -79,10 +79,8 @@ def vectors_from_covisitation(covisited: Neighbours, learned: Float32) -> Float3
     weights = scipy.sparse.csr_array(
         (scores[place, rank], (place, near[place, rank])), shape=(len(new), len(learned))
     )
-    sums = weights @ learned
-    lengths = np.linalg.norm(sums, axis=1, keepdims=True)
     vectors = learned.copy()
-    vectors[new] = sums / np.where(lengths > 0, lengths, 1)
+    vectors[new] = unit_rows(weights @ learned)
     return vectors
 
 

@@ -23,12 +23,9 @@ def training_lock(settings: Settings, patience: float = A_MOMENT) -> Iterator[No
 
     Raises InputError when another holds it for longer than ``patience`` seconds.
     """
-    settings.home.mkdir(parents=True, exist_ok=True)
-    try:
-        with FileLock(settings.home / LOCK, timeout=patience):
-            yield
-    except Timeout:
-        raise InputError(f"another training runs on {settings.home}: wait until it has ended") from None
+    held = f"another training runs on {settings.home}: wait until it has ended"
+    with _lock(settings, LOCK, patience, held):
+        yield
 
 
 @contextmanager
@@ -38,14 +35,9 @@ def refresh_lock(settings: Settings, patience: float) -> Iterator[None]:
     It is another than a training's, so that no step of a training fails because a refresh has begun before it.
     Raises InputError when another holds it for longer than ``patience`` seconds.
     """
-    settings.home.mkdir(parents=True, exist_ok=True)
-    try:
-        with FileLock(settings.home / REFRESH_LOCK, timeout=patience):
-            yield
-    except Timeout:
-        raise InputError(
-            f"a refresh or an erasure runs on {settings.home}: wait until it has ended"
-        ) from None
+    held = f"a refresh or an erasure runs on {settings.home}: wait until it has ended"
+    with _lock(settings, REFRESH_LOCK, patience, held):
+        yield
 
 
 def require_no_training(settings: Settings) -> None:
@@ -60,3 +52,14 @@ def features_lock(settings: Settings) -> Iterator[None]:
     settings.home.mkdir(parents=True, exist_ok=True)
     with FileLock(settings.home / ".features.lock"):
         yield
+
+
+@contextmanager
+def _lock(settings: Settings, name: str, patience: float, held: str) -> Iterator[None]:
+    """Hold a lock of the home. Raises InputError that says ``held`` after so many seconds."""
+    settings.home.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(settings.home / name, timeout=patience):
+            yield
+    except Timeout:
+        raise InputError(held) from None

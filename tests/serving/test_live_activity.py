@@ -5,14 +5,14 @@ import time
 from contextlib import suppress
 
 import numpy as np
-import pyarrow as pa
 import pytest
 
-from feature_repo.activity_message import MESSAGE_SCHEMA, MESSAGE_SECONDS, PublishedActivity
-from feature_repo.item_activity import ACTIVITY_COUNTS, ACTIVITY_FEATURES, UNKNOWN_ACTIVITY
+from feature_repo.activity_message import MESSAGE_SECONDS, PublishedActivity
+from feature_repo.item_activity import ACTIVITY_FEATURES, UNKNOWN_ACTIVITY
 from feature_repo.schema import SECOND
 from feature_repo.settings import Settings
 from serving.live_activity import LiveActivity, table_of
+from tests.feature_repo.published import published
 from tests.serving.conftest import Api, BreakableLog, running_api
 from tests.tiny_bundle import publish, tiny_bundle
 
@@ -20,13 +20,8 @@ pytestmark = pytest.mark.anyio
 
 
 def message(as_of: float, **interactions: int) -> bytes:
-    """Counts of some items, each met as often in the last minutes, hour and day."""
-    columns = [
-        [number if "interactions" in count.name else 0 for number in interactions.values()]
-        for count in ACTIVITY_COUNTS
-    ]
-    counts = pa.table([list(interactions), *columns], schema=MESSAGE_SCHEMA)
-    return PublishedActivity(int(as_of * SECOND), counts).to_bytes()
+    """Counts of some items, each met as often in the last minutes, hour and day, as of a moment in seconds."""
+    return published(int(as_of * SECOND), **interactions).to_bytes()
 
 
 async def test_published_counts_reach_the_next_request(api: Api, shop_log: BreakableLog) -> None:
@@ -89,6 +84,6 @@ async def test_an_app_ends_though_a_watcher_missed_that_it_was_cancelled(
             await asyncio.sleep(60)
         await asyncio.sleep(60)
 
-    monkeypatch.setattr(LiveActivity, "watch", deaf)
+    monkeypatch.setattr(LiveActivity, "look", deaf)
     async with asyncio.timeout(10), running_api(api_settings, BreakableLog(api_settings)):
         await asyncio.sleep(0)

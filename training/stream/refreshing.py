@@ -8,6 +8,7 @@ from contextlib import suppress
 from typing import Final
 
 from feature_repo.settings import Settings
+from training.stream.stopping import rest
 
 NICENESS: Final = 10
 """Events, and shoppers, come first."""
@@ -26,11 +27,13 @@ async def refresh_now_and_then(settings: Settings, stopping: asyncio.Event) -> N
     if not settings.refresh_seconds:
         return
     told = ""
-    while not await _stopped(stopping, settings.refresh_seconds):
+    await rest(stopping, settings.refresh_seconds)
+    while not stopping.is_set():
         failure = await _refresh(stopping)
         if failure and failure != told:
             logger.warning("the model was not refreshed: %s", failure)
         told = failure
+        await rest(stopping, settings.refresh_seconds)
 
 
 async def _refresh(stopping: asyncio.Event) -> str:
@@ -56,10 +59,3 @@ async def _refresh(stopping: asyncio.Event) -> str:
 
 def _last_line(text: bytes) -> str:
     return text.decode(errors="replace").strip().rpartition("\n")[2]
-
-
-async def _stopped(stopping: asyncio.Event, seconds: float) -> bool:
-    """True as soon as it is to stop, False after so many seconds."""
-    with suppress(TimeoutError):
-        await asyncio.wait_for(stopping.wait(), seconds)
-    return stopping.is_set()

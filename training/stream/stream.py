@@ -24,6 +24,7 @@ from training.stream.groups import groups
 from training.stream.metrics import StreamMetrics, serving_metrics
 from training.stream.online_windows import OnlineWindows
 from training.stream.refreshing import refresh_now_and_then
+from training.stream.stopping import rest
 
 RETRY_SECONDS: Final = 1.0
 """Pause before the next try when the log is away or the disk full."""
@@ -79,7 +80,7 @@ async def _join(readers: Sequence[LogReader], stopping: asyncio.Event) -> None:
                 await reader.join()
         except LogUnavailableError as error:
             logger.warning("waiting to begin: %s", error)
-            await _rest(stopping, JOIN_RETRY_SECONDS)
+            await rest(stopping, JOIN_RETRY_SECONDS)
         else:
             return
 
@@ -102,14 +103,14 @@ async def _consume(
             if not is_away:
                 logger.warning("%s waits: %s", group.name, error)
             is_away = True
-            await _rest(stopping, RETRY_SECONDS)
+            await rest(stopping, RETRY_SECONDS)
             continue
         if is_away:
             logger.warning("%s goes on", group.name)
         is_away = False
         metrics.count_done(group.name, done)
         if not more:
-            await _rest(stopping, group.rest_seconds)
+            await rest(stopping, group.rest_seconds)
 
 
 async def _publish(board: ActivityBoard, log: EventLog, stopping: asyncio.Event) -> None:
@@ -120,19 +121,19 @@ async def _publish(board: ActivityBoard, log: EventLog, stopping: asyncio.Event)
             await board.look(now)
             activity = await asyncio.to_thread(board.activity, now)
             await log.publish_activity(activity.to_bytes())
-        await _rest(stopping, PUBLISH_SECONDS)
+        await rest(stopping, PUBLISH_SECONDS)
 
 
 async def _push(board: ActivityBoard, online: OnlineWindows, stopping: asyncio.Event) -> None:
-    """Tell Feast's online store what happens to the items, the first time when there is something to tell."""
-    await _rest(stopping, PUSH_SECONDS)
+    """Tell Feast's online store what happens to the items."""
+    await rest(stopping, PUSH_SECONDS)
     while not stopping.is_set():
         try:
             activity = await asyncio.to_thread(board.activity, _now())
             await asyncio.to_thread(online.push, activity)
         except Exception as error:  # whatever Feast is like, events are consumed
             logger.info("item windows wait: %s", error)
-        await _rest(stopping, PUSH_SECONDS)
+        await rest(stopping, PUSH_SECONDS)
 
 
 async def _erase(settings: Settings, stopping: asyncio.Event) -> None:
@@ -142,7 +143,7 @@ async def _erase(settings: Settings, stopping: asyncio.Event) -> None:
             await asyncio.to_thread(erase, settings, patience=0)
         except (FreshetError, OSError) as error:
             logger.info("erasures wait: %s", error)
-        await _rest(stopping, ERASE_SECONDS)
+        await rest(stopping, ERASE_SECONDS)
 
 
 async def _observe(metrics: StreamMetrics, readers: Sequence[LogReader], stopping: asyncio.Event) -> None:
@@ -151,13 +152,8 @@ async def _observe(metrics: StreamMetrics, readers: Sequence[LogReader], stoppin
         with suppress(LogUnavailableError):
             for reader in readers:
                 await metrics.observe(reader)
-        await _rest(stopping, OBSERVE_SECONDS)
+        await rest(stopping, OBSERVE_SECONDS)
 
 
 def _now() -> int:
     return time.time_ns() // 1000
-
-
-async def _rest(stopping: asyncio.Event, seconds: float) -> None:
-    with suppress(TimeoutError):
-        await asyncio.wait_for(stopping.wait(), seconds)

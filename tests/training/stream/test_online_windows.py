@@ -1,16 +1,15 @@
 """Feast's online store follows what happens to items, and only what changed is written."""
 
-import pyarrow as pa
 import pytest
 from redis import Redis
 
-from feature_repo.activity_message import MESSAGE_SCHEMA, PublishedActivity
+from feature_repo.activity_message import PublishedActivity
 from feature_repo.feature_store import open_store
-from feature_repo.item_activity import ACTIVITY_COUNTS
 from feature_repo.offline_store import ITEM_KEY, ITEM_WINDOWS, View
 from feature_repo.schema import SECOND
 from feature_repo.settings import Settings
 from tests.feature_repo.log_events import NOON
+from tests.feature_repo.published import published
 from training.stream.online_windows import OnlineWindows
 
 pytestmark = pytest.mark.integration
@@ -18,13 +17,7 @@ pytestmark = pytest.mark.integration
 
 def activity(second: int, **interactions: int) -> PublishedActivity:
     """Items met so often in every window, as of a second after noon."""
-    columns = [
-        [number if "interactions" in count.name else 0 for number in interactions.values()]
-        for count in ACTIVITY_COUNTS
-    ]
-    return PublishedActivity(
-        NOON + second * SECOND, pa.table([list(interactions), *columns], schema=MESSAGE_SCHEMA)
-    )
+    return published(NOON + second * SECOND, **interactions)
 
 
 def test_what_changed_is_pushed_and_an_item_no_longer_met_counts_none(
