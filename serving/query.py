@@ -16,6 +16,7 @@ from feature_repo.schema import CATEGORY_SEPARATOR, EventType, Item
 from feature_repo.session_features import encode_window
 from feature_repo.session_window import WindowEvent
 from serving.bundle import Bundle
+from serving.mixture import EVERYTHING, Mixture
 
 DEFAULT_SLATE_SIZE: Final = 20
 
@@ -78,13 +79,14 @@ class Query:
     """One request, in terms of one bundle: its indexes of items.
 
     k: length of the slate; excluded int32[m]: items that may not be shown; allowed bool[items]: the items that
-    the request's filters leave, None for all.
+    the request's filters leave, None for all; mixture: the sources that are asked.
     """
 
     shopper: ShopperState
     k: int
     excluded: Int32 = field(default_factory=lambda: np.zeros(0, np.int32))
     allowed: Bool | None = None
+    mixture: Mixture = field(default_factory=lambda: EVERYTHING)
 
 
 @dataclass(frozen=True)

@@ -46,7 +46,7 @@ class Recommender:
 
     def retrieve(self, query: Query, interest: Interest) -> Candidates:
         """What the sources found, fused and cut to the number of candidates."""
-        return retrieve(self.bundle, query.shopper, interest, self.candidates, query.allowed)
+        return retrieve(self.bundle, query, interest, self.candidates)
 
     def filter(self, candidates: Candidates, query: Query) -> Candidates:
         """The candidates that may be shown."""

@@ -5,9 +5,10 @@ from typing import Final
 
 import numpy as np
 
-from feature_repo.arrays import Bool
-from feature_repo.ranking_features import SOURCES, Candidates, Interest, ShopperState
+from feature_repo.ranking_features import SOURCES, Candidates, Interest
 from serving.bundle import Bundle
+from serving.mixture import weights
+from serving.query import Query
 from serving.sources.content import content
 from serving.sources.covisitation import covisitation, last_item_covisitation
 from serving.sources.embedding import session_embedding, user_embedding
@@ -17,45 +18,10 @@ from serving.sources.popularity import category_popular, popular, segment_popula
 from serving.sources.random_walk import random_walk
 from serving.sources.session_neighbours import session_neighbours
 from serving.sources.similar_users import similar_users
-from serving.sources.source import Reach, Retrieved, Source
+from serving.sources.source import NOTHING, Reach, Retrieved, Source
 
 FUSION_CONSTANT: Final = 60.0
 """k of reciprocal rank fusion: score = sum over sources of weight / (k + rank) (Cormack et al., SIGIR 2009)."""
-QUOTAS: Final[Mapping[str, int]] = {
-    "revisits": 64,
-    "repeats": 200,
-    "next_item": 300,
-    "session_neighbours": 300,
-    "covisitation": 150,
-    "last_item_covisitation": 50,
-    "random_walk": 300,
-    "session_embedding": 150,
-    "user_embedding": 100,
-    "similar_users": 100,
-    "content": 50,
-    "category_popular": 50,
-    "segment_popular": 50,
-    "trending": 30,
-    "popular": 50,
-}
-WEIGHTS: Final[Mapping[str, float]] = {
-    "revisits": 2.0,
-    "repeats": 1.0,
-    "next_item": 1.0,
-    "session_neighbours": 1.0,
-    "covisitation": 0.5,
-    "last_item_covisitation": 0.3,
-    "random_walk": 1.0,
-    "session_embedding": 0.3,
-    "user_embedding": 0.3,
-    "similar_users": 0.3,
-    "content": 0.2,
-    "category_popular": 0.2,
-    "segment_popular": 0.2,
-    "trending": 0.1,
-    "popular": 0.2,
-}
-"""Of each source in the fusion."""
 
 RETRIEVERS: Final[Mapping[str, Source]] = {
     source.__name__: source
@@ -83,14 +49,19 @@ if tuple(RETRIEVERS) != SOURCES:
     )
 
 
-def retrieve(
-    bundle: Bundle, shopper: ShopperState, interest: Interest, size: int, allowed: Bool | None = None
-) -> Candidates:
-    """The ``size`` best candidates of all sources by reciprocal rank fusion, none that is not ``allowed``."""
-    retrieved = [
-        source(bundle, shopper, interest, Reach(QUOTAS[name], allowed)) for name, source in RETRIEVERS.items()
+def retrieve(bundle: Bundle, query: Query, interest: Interest, size: int) -> Candidates:
+    """The ``size`` best candidates of the query's mixture by reciprocal rank fusion, all of them allowed."""
+    return fuse(ask_sources(bundle, query, interest), weights(query.mixture), size)
+
+
+def ask_sources(bundle: Bundle, query: Query, interest: Interest) -> list[Retrieved]:
+    """What each of SOURCES brings; nothing where the query's mixture leaves it out."""
+    return [
+        source(bundle, query.shopper, interest, Reach(query.mixture[name].quota, query.allowed))
+        if name in query.mixture
+        else NOTHING
+        for name, source in RETRIEVERS.items()
     ]
-    return fuse(retrieved, list(WEIGHTS.values()), size)
 
 
 def fuse(retrieved: Sequence[Retrieved], weights: Sequence[float], size: int) -> Candidates:

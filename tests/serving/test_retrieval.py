@@ -10,7 +10,9 @@ from feature_repo.ranking_features import SOURCES, ShopperState
 from feature_repo.schema import EventType
 from feature_repo.session_features import encode_window
 from feature_repo.session_window import WindowEvent
-from serving.retrieval import FUSION_CONSTANT, QUOTAS, RETRIEVERS, WEIGHTS, fuse
+from serving.mixture import EVERYTHING, Share, weights
+from serving.query import Query
+from serving.retrieval import FUSION_CONSTANT, RETRIEVERS, fuse, retrieve
 from serving.sources.source import NOTHING, Reach, Retrieved
 from tests.serving.tiny_shopper import NOW, TINY, bring, candidates, found, shopper
 from tests.tiny_bundle import KNOWN_SHOPPER, NAMES, TRENDING
@@ -77,14 +79,25 @@ def test_fusion_keeps_the_best_of_the_union_once_each(lists: list[tuple[int, lis
 
 def test_sources_stand_in_the_order_of_the_ranking_schema_each_with_a_quota_and_a_weight() -> None:
     assert tuple(RETRIEVERS) == SOURCES
-    assert tuple(QUOTAS) == tuple(WEIGHTS) == SOURCES  # the weights go to the fusion in this order
-    assert min(QUOTAS.values()) > 0
-    assert min(WEIGHTS.values()) > 0
+    assert tuple(EVERYTHING) == SOURCES
+    assert min(share.quota for share in EVERYTHING.values()) > 0
+    assert min(share.weight for share in EVERYTHING.values()) > 0
+
+
+def test_a_source_that_a_mixture_leaves_out_brings_nothing() -> None:
+    state = shopper(*HISTORY, key=KNOWN_SHOPPER)
+    query = Query(state, k=1, mixture={"covisitation": Share(1, 1.0), "popular": Share(2, 0.5)})
+    everything = retrieve(TINY, query, TINY.interest(state), len(NAMES))
+    numbers = (~np.isnan(everything.ranks)).sum(axis=0)
+    assert dict(zip(SOURCES, numbers.tolist(), strict=True)) == dict.fromkeys(SOURCES, 0) | {
+        "covisitation": 1,
+        "popular": 2,
+    }
 
 
 def test_a_candidates_fused_score_is_of_the_weights_and_ranks_of_the_sources_that_brought_it() -> None:
     everything = candidates(shopper(*HISTORY, key=KNOWN_SHOPPER), len(NAMES))
-    weight = np.array([WEIGHTS[source] for source in SOURCES])
+    weight = np.array(weights(EVERYTHING))
     expected = np.nansum(weight / (FUSION_CONSTANT + everything.ranks), axis=1)
     np.testing.assert_allclose(everything.fused, expected, rtol=1e-6)
 

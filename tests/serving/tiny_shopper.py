@@ -11,6 +11,7 @@ from feature_repo.schema import HOUR, MINUTE
 from feature_repo.session_features import encode_window
 from feature_repo.session_window import WindowEvent
 from serving.bundle import Bundle
+from serving.query import Query
 from serving.retrieval import RETRIEVERS, retrieve
 from serving.sources.source import Reach, Retrieved
 from tests.tiny_bundle import NAMES, TRAINED_AT, tiny_bundle, tiny_encoder
@@ -55,4 +56,4 @@ def found(
 
 def candidates(state: ShopperState, size: int, allowed: Any = None, bundle: Bundle = TINY) -> Candidates:
     """What all sources bring to a shopper."""
-    return retrieve(bundle, state, bundle.interest(state), size, allowed)
+    return retrieve(bundle, Query(state, k=1, allowed=allowed), bundle.interest(state), size)

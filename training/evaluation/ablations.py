@@ -15,10 +15,11 @@ from feature_repo.arrays import Int32
 from feature_repo.item_activity import UNKNOWN_ACTIVITY
 from feature_repo.ranking_features import SOURCES, Candidates, Interest
 from serving.bundle import Bundle
+from serving.mixture import weights
 from serving.query import Query
 from serving.ranking import Rankers
 from serving.recommender import Recommender
-from serving.retrieval import WEIGHTS, fuse
+from serving.retrieval import fuse
 from training.evaluation.methods import ranked_slates, slates
 from training.evaluation.metrics import CUTOFF, NO_ITEM
 from training.evaluation.sources import LookedUp, SourceReport, SourceTally
@@ -52,7 +53,7 @@ class PreparedRecommender(Recommender):
 
     def retrieve(self, query: Query, interest: Interest) -> Candidates:
         """What was found, fused and cut to the number of candidates."""
-        return fuse(self._looked_up[id(query)].retrieved, list(WEIGHTS.values()), self.candidates)
+        return fuse(self._looked_up[id(query)].retrieved, weights(query.mixture), self.candidates)
 
 
 @dataclass(frozen=True)

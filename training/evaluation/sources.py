@@ -10,8 +10,9 @@ import numpy as np
 from feature_repo.arrays import Bool, Float64, Int32
 from feature_repo.ranking_features import SOURCES, Interest
 from serving.bundle import Bundle
+from serving.mixture import EVERYTHING, weights
 from serving.query import Query
-from serving.retrieval import QUOTAS, RETRIEVERS, WEIGHTS, fuse
+from serving.retrieval import RETRIEVERS, fuse
 from serving.session_encoder import NOTHING_EXPECTED
 from serving.sources.source import NOTHING, Reach, Retrieved
 
@@ -71,14 +72,16 @@ class SourceTally:
         retrieved = []
         for number, (name, source) in enumerate(RETRIEVERS.items()):
             started = time.perf_counter()
-            retrieved.append(source(bundle, query.shopper, interest, Reach(QUOTAS[name], query.allowed)))
+            retrieved.append(
+                source(bundle, query.shopper, interest, Reach(EVERYTHING[name].quota, query.allowed))
+            )
             self.seconds[number] += time.perf_counter() - started
         return LookedUp(interest, retrieved)
 
     def count(self, looked_up: LookedUp, wanted: Int32) -> None:
         """Take in what was found for a request that wanted these items."""
         self.found.append(np.stack([np.isin(wanted, found.items) for found in looked_up.retrieved], axis=1))
-        fused = fuse(looked_up.retrieved, list(WEIGHTS.values()), FUSED_SIZES[-1])
+        fused = fuse(looked_up.retrieved, weights(EVERYTHING), FUSED_SIZES[-1])
         place = np.full(wanted.size, FUSED_SIZES[-1], np.int32)
         at, which = np.nonzero(fused.items[:, None] == wanted[None, :])
         place[which] = at
@@ -91,7 +94,7 @@ class SourceTally:
         found_at_all = max(int(np.count_nonzero(finders)), 1)
         return {
             name: SourceReport(
-                quota=QUOTAS[name],
+                quota=EVERYTHING[name].quota,
                 recall=float(found[:, number].mean()),
                 alone=float(np.count_nonzero(found[:, number] & (finders == 1)) / found_at_all),
                 milliseconds=float(1000 * self.seconds[number] / len(self.found)),
