@@ -21,6 +21,7 @@ SOURCES: Final = (
     "session_neighbours",
     "covisitation",
     "last_item_covisitation",
+    "bought_together",
     "random_walk",
     "session_embedding",
     "user_embedding",
@@ -129,16 +130,29 @@ class Candidates:
 
 
 @dataclass(frozen=True)
+class Page:
+    """What the page of a request is about: items int32[n] and cart int32[m], as far as the model knows them."""
+
+    items: Int32
+    cart: Int32
+
+
+NO_PAGE: Final = Page(np.zeros(0, np.int32), np.zeros(0, np.int32))
+
+
+@dataclass(frozen=True)
 class ShopperState:
     """All that is known at the moment of asking, ``as_of`` (microseconds since 1970, UTC).
 
-    window, user: of the shopper; activity: of the items, which tells what other shoppers do.
+    window, user: of the shopper; activity: of the items, which tells what other shoppers do; page: where the slate
+    is to stand.
     """
 
     window: Window
     user: UserRow
     as_of: int
     activity: Activity = UNKNOWN_ACTIVITY
+    page: Page = NO_PAGE
 
 
 @dataclass(frozen=True)

@@ -101,6 +101,7 @@ class Bundle:
     encoder: SessionEncoder | None
     covisited: Neighbours
     walked: Neighbours  # where random walks over covisited end
+    bought_together: Neighbours
     alike: Neighbours  # in content
     sessions: SessionIndex
     popularity: PopularityLists
@@ -157,6 +158,7 @@ ARRAYS: Final = {
     "tower": UserTower,
     "covisited": Neighbours,
     "walked": Neighbours,
+    "bought_together": Neighbours,
     "alike": Neighbours,
     "sessions": SessionIndex,
     "popularity": PopularityLists,

@@ -23,6 +23,7 @@ EVERYTHING: Final[Mixture] = {
     "session_neighbours": Share(300, 1.0),
     "covisitation": Share(150, 0.5),
     "last_item_covisitation": Share(50, 0.3),
+    "bought_together": Share(100, 0.5),
     "random_walk": Share(300, 1.0),
     "session_embedding": Share(150, 0.3),
     "user_embedding": Share(100, 0.3),

@@ -1,7 +1,7 @@
 """Placements: what each place of the shop asks for, declared in one YAML file.
 
-A placement is a mixture of sources, what may be shown, how it is ranked and re-ranked. The file is checked as a whole,
-and a message names the line that is wrong.
+A placement is a mixture of sources, what may be shown, how it is ranked and re-ranked. The file is checked as a
+whole, and a message names the line that is wrong.
 """
 
 from collections.abc import Mapping
@@ -39,8 +39,9 @@ class DeclaredShare(Declared):
 class Placement(Declared):
     """A place of the shop.
 
-    sources: those that are asked, ``everything`` for the mixture that the rankers learned on; same: what a candidate
-    must share with the item that the page is about; rank: who orders the candidates, the rankers or the sources.
+    sources: those that are asked, ``everything`` for the mixture that the rankers learned on; same: what a
+    candidate must share with the item that the page is about; rank: who orders the candidates, the rankers or the
+    sources.
     """
 
     about: str = Field(min_length=1)

@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 from feature_repo.arrays import Bool, Float32, Int32
 from feature_repo.item_activity import UNKNOWN_ACTIVITY, Activity
 from feature_repo.online_user import OnlineUser
-from feature_repo.ranking_features import Candidates, ShopperState
+from feature_repo.ranking_features import Candidates, Page, ShopperState
 from feature_repo.schema import CATEGORY_SEPARATOR, EventType, Item
 from feature_repo.session_features import encode_window
 from feature_repo.session_window import WindowEvent
@@ -55,21 +55,20 @@ class Question:
         """The same question in the indexes of ``bundle``, asked when items have this ``activity``."""
         # The page is newer than every event, also than those of a clock that runs ahead.
         now = max([self.as_of, *(event.timestamp for event in self.events[-1:])])
-        page = [
+        events = [
+            *self.events,
             *(WindowEvent(now, "", EventType.ADD_TO_CART, item_id) for item_id in self.cart),
             *(WindowEvent(now, "", EventType.VIEW, item_id) for item_id in self.context_items),
         ]
-        window = encode_window([*self.events, *page], bundle.item_index)
-        excluded = [
-            index for event in page if (index := bundle.item_index.get(event.item_id or "")) is not None
-        ]
-        if not self.repeat_last:
-            excluded.extend(window.take(slice(len(self.events))).newest_item())
+        window = encode_window(events, bundle.item_index)
         user = bundle.user_row(self.shopper_key, window, self.online)
+        page = Page(_known(self.context_items, bundle), _known(self.cart, bundle))
+        newest = window.take(slice(len(self.events))).newest_item()
+        shown = newest[:0] if self.repeat_last else newest
         return Query(
-            shopper=ShopperState(window, user, self.as_of, activity),
+            shopper=ShopperState(window, user, self.as_of, activity, page),
             k=self.k,
-            excluded=np.array(excluded, dtype=np.int32),
+            excluded=np.concatenate([page.items, page.cart, shown]),
             allowed=_allowed(bundle, self.filters),
         )
 
@@ -103,6 +102,13 @@ class Slate:
     filled: int
     candidates: Candidates
     features: Float32
+
+
+def _known(item_ids: Sequence[str], bundle: Bundle) -> Int32:
+    """Indexes of the items that a bundle knows."""
+    return np.array(
+        [index for name in item_ids if (index := bundle.item_index.get(name)) is not None], np.int32
+    )
 
 
 def _allowed(bundle: Bundle, filters: Filters) -> Bool | None:

@@ -9,6 +9,7 @@ from feature_repo.ranking_features import SOURCES, Candidates, Interest
 from serving.bundle import Bundle
 from serving.mixture import weights
 from serving.query import Query
+from serving.sources.bought_together import bought_together
 from serving.sources.content import content
 from serving.sources.covisitation import covisitation, last_item_covisitation
 from serving.sources.embedding import session_embedding, user_embedding
@@ -32,6 +33,7 @@ RETRIEVERS: Final[Mapping[str, Source]] = {
         session_neighbours,
         covisitation,
         last_item_covisitation,
+        bought_together,
         random_walk,
         session_embedding,
         user_embedding,

@@ -54,6 +54,8 @@ WALKED = {
     "desk": ("chair",),
 }
 """Where walks over the co-visited items end, the best first."""
+BOUGHT_TOGETHER = {"kettle": ("tray", "mug"), "lamp": ("bulb",), "desk": ("chair", "lamp")}
+"""Complements, the best first."""
 ALIKE = {"mug": ("teapot", "tray"), "lamp": ("chair",), "desk": ("rug", "shade"), "bulb": ("shade",)}
 """Items that are alike in content, the best first: all of one brand."""
 SESSIONS = (("kettle", "teapot", "mug"), ("desk", "chair"), ("kettle", "tray"), ("lamp", "bulb"))
@@ -131,6 +133,7 @@ def tiny_bundle(version: str = "v1", prefix: str = "") -> Bundle:
         encoder=None,
         covisited=neighbours(NEIGHBOURS),
         walked=neighbours(WALKED),
+        bought_together=neighbours(BOUGHT_TOGETHER),
         alike=neighbours(ALIKE),
         sessions=session_index(SESSIONS),
         popularity=PopularityLists(

@@ -17,6 +17,7 @@ from feature_repo.schema import CATEGORY_SEPARATOR, ITEM_SCHEMA, Event, Item
 from feature_repo.user_tower import UserTower, unit_rows
 from serving.bundle import Availability, Bundle, Manifest, UserColumns
 from serving.indexes import Neighbours, PopularityLists
+from training.bought_together import bought_together
 from training.content import content_neighbours, content_vectors
 from training.covisitation import covisitation
 from training.learned import Learned
@@ -110,6 +111,7 @@ def assemble(log: EncodedLog, shop: Shop, manifest: Manifest, learned: Learned, 
         encoder=learned.encoder,
         covisited=covisited,
         walked=random_walks(covisited),
+        bought_together=bought_together(log),
         alike=shop.alike,
         sessions=session_index(log),
         popularity=PopularityLists(*most_popular(share), *most_trending(active, as_of)),

@@ -12,32 +12,44 @@ from serving.indexes import Neighbours
 from training.neighbours import best_per_row
 
 NEIGHBOURS: Final = 100
+LARGEST_BASKET: Final = 256
+"""Items of a basket; of what a wholesaler orders no two belong together, and pairs grow with the square."""
 SIZE_POWER: Final = 0.7
-"""A pair of a basket of n items counts n ** -SIZE_POWER: what a wholesaler orders says little about any two of it."""
+"""A basket of n items counts n ** -SIZE_POWER."""
 POPULARITY_POWER: Final = 0.2
-"""A complement's score is divided by its popularity to this power; 1 would be the lift, which overrates the rare."""
-LEAST_LIFT: Final = 1.0
-"""Items bought together less than chance lets expect take each other's place."""
-LEAST_BASKETS: Final = 2
-"""One basket with both is chance."""
+"""Power of a complement's own probability that its score is divided by: 0 is what everybody buys, 1 is the lift,
+which overrates the rare."""
+LEAST_LIFT: Final = 0.5
+"""What is bought with an item half as often as by chance, or less, takes its place."""
 
 
 def bought_together(log: EncodedLog) -> Neighbours:
-    """The NEIGHBOURS items that are bought most with each item, in one visit; best first.
+    """The NEIGHBOURS best complements of every item.
 
-    The score of j for i is P(j | i) / P(j) ** POPULARITY_POWER, which has a direction: a case goes with the phone more
-    than the phone with the case. Lift is P(j | i) / P(j) (Brin et al., SIGMOD 1997).
+    The score of j for i is P(j | i) / P(j) ** POPULARITY_POWER over the baskets, each weighed by its size. It has a
+    direction: who buys the case may need the phone more than the other way round. Substitutes are left out by their
+    lift, P(j | i) / P(j) (Brin et al., SIGMOD 1997).
     """
-    bought = log.select((log.type == EventType.PURCHASE.code) & (log.item != UNKNOWN_ITEM))
-    baskets = _baskets(bought)
-    size = np.asarray(baskets.sum(axis=1)).ravel()
-    several = baskets[size > 1]
-    weight = scipy.sparse.diags_array(size[size > 1] ** -SIZE_POWER)
-    together = (several.T @ (weight @ several)).tocoo()
-    number = (several.T @ several).tocoo()  # of the same places in the same order
+    baskets = _baskets(log)
+    size = np.diff(baskets.indptr)
+    weight = size**-SIZE_POWER
+    bought = weight @ baskets
+    together = (baskets.T @ (scipy.sparse.diags_array(weight) @ baskets)).tocoo()
     item, other = together.coords
-    total = np.bincount(item, together.data, minlength=baskets.shape[1])
-    share = np.asarray(several.sum(axis=0)).ravel() / max(several.shape[0], 1)
-    given = together.data / np.maximum(total[item], 1e-12)
-    kept = (item != other) & (number.data >= LEAST_BASKETS)
-    raise NotImplementedError(share, given, kept)
+    given = together.data / bought[item]
+    share = bought[other] / weight.sum()
+    complements = (item != other) & (given > LEAST_LIFT * share)
+    scores = np.where(complements, given / share**POPULARITY_POWER, 0).astype(np.float32)
+    return best_per_row(scipy.sparse.csr_array((scores, (item, other)), shape=together.shape), NEIGHBOURS)
+
+
+def _baskets(log: EncodedLog) -> scipy.sparse.csr_array:
+    """[baskets, items]: 1 where a visit bought an item; of visits that bought several, but no more than fit."""
+    session = log.session()
+    bought = (log.type == EventType.PURCHASE.code) & (log.item != UNKNOWN_ITEM)
+    pairs = np.unique(np.stack([session[bought], log.item[bought]]), axis=1)
+    _, basket, size = np.unique(pairs[0], return_inverse=True, return_counts=True)
+    fits = (size[basket] > 1) & (size[basket] <= LARGEST_BASKET)
+    _, row = np.unique(basket[fits], return_inverse=True)
+    shape = (int(row.max(initial=-1)) + 1, len(log.item_ids))
+    return scipy.sparse.csr_array((np.ones(row.size), (row, pairs[1][fits])), shape=shape)

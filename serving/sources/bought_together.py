@@ -1,0 +1,16 @@
+"""What is bought together with what the shopper is about to buy."""
+
+import numpy as np
+
+from feature_repo.ranking_features import Interest, ShopperState
+from serving.bundle import Bundle
+from serving.sources.source import RECENT_ITEMS, Reach, Retrieved, around, recent_items
+
+
+def bought_together(bundle: Bundle, shopper: ShopperState, interest: Interest, reach: Reach) -> Retrieved:
+    """Complements of the page's items and of the cart; without a page, of the newest items, these most."""
+    page = np.union1d(shopper.page.items, shopper.page.cart).astype(np.int32)
+    if page.size:
+        return reach.best(*around(bundle.bought_together, page, np.ones(page.size, np.float32)))
+    recent = recent_items(interest.active, RECENT_ITEMS)
+    return reach.best(*around(bundle.bought_together, recent.items, recent.weights()))
