@@ -120,6 +120,10 @@ class Settings(BaseSettings):
     bundle_poll_seconds: float = Field(1, gt=0, description="How often a server looks for a new model.")
     bundles_kept: int = Field(5, ge=2, description="Newest published models that stay to roll back to.")
     candidates: int = Field(300, ge=10, description="Candidates that reach the ranker.")
+    placements: Path | None = Field(
+        None,
+        description="YAML file of the places of the shop that ask for slates. Without it, those shipped.",
+    )
     served_log_queue: int = Field(
         10_000, ge=1, description="Served slates that may wait to be written; more are dropped and counted."
     )

@@ -6,7 +6,7 @@ whole, and a message names the line that is wrong.
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Final, Literal
+from typing import Annotated, Final, Literal, cast
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, field_validator
@@ -14,13 +14,12 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError,
 from feature_repo.errors import InputError
 from feature_repo.ranking_features import SOURCES
 from serving.mixture import EVERYTHING, Mixture, Share
+from serving.query import Group, RankedBy
 
 SHIPPED: Final = Path(__file__).with_name("placements.yaml")
 HOME: Final = "home"
 """The placement of a request that names none."""
 MOST_CANDIDATES_OF_A_SOURCE: Final = 1000
-
-Group = Literal["category", "department", "brand"]
 
 
 class Declared(BaseModel):
@@ -47,9 +46,7 @@ class Placement(Declared):
     about: str = Field(min_length=1)
     sources: Literal["everything"] | dict[str, DeclaredShare]
     same: Group | None = None
-    rank: Literal["rankers", "sources"] = "rankers"
-    caps: dict[Group, Annotated[int, Field(ge=1)]] = {}
-    diversity: float = Field(0.0, ge=0, le=1)
+    rank: RankedBy = RankedBy.RANKERS
 
     @field_validator("sources")
     @classmethod
@@ -75,29 +72,44 @@ def read_placements(path: Path) -> Mapping[str, Placement]:
     try:
         text = path.read_text(encoding="utf-8")
         tree = yaml.compose(text, Loader=yaml.SafeLoader)
+        _require_distinct(tree, path)
         placements = _FILE.validate_python(yaml.safe_load(text))
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"placements cannot be read: {error}") from None
     except yaml.MarkedYAMLError as error:
-        line = error.problem_mark.line + 1 if error.problem_mark else 1
-        raise InputError(f"{path}, line {line}: {error.problem}") from None
+        mark = cast("yaml.Mark", error.problem_mark)
+        raise InputError(f"{path}, line {mark.line + 1}: {error.problem}") from None
     except ValidationError as error:
-        wrong = error.errors()[0]
-        where = ".".join(map(str, wrong["loc"]))
-        raise InputError(f"{path}, line {_line(tree, wrong['loc'])}: {where}: {wrong['msg']}") from None
+        # What could be one of several things is told as the one that fits furthest.
+        wrong = max(error.errors(), key=lambda one: len(one["loc"]))
+        line, keys = _place(tree, wrong["loc"])
+        where = ".".join([*keys, str(wrong["loc"][-1])] if wrong["type"] == "missing" else keys)
+        raise InputError(f"{path}, line {line}: {where}: {wrong['msg']}") from None
     if HOME not in placements:
         raise InputError(f"{path} declares no placement {HOME}, which answers requests that name none")
     return placements
 
 
-def _line(node: yaml.Node | None, where: tuple[int | str, ...]) -> int:
-    """Line of the innermost key on the way that the file has, from 1."""
+def _require_distinct(node: yaml.Node | None, path: Path) -> None:
+    """Raise InputError where a key stands twice: YAML would silently take the last."""
+    if not isinstance(node, yaml.MappingNode):
+        return
+    seen = set()
+    for key, value in node.value:
+        if key.value in seen:
+            raise InputError(f"{path}, line {key.start_mark.line + 1}: {key.value} stands twice")
+        seen.add(key.value)
+        _require_distinct(value, path)
+
+
+def _place(node: yaml.Node | None, location: tuple[int | str, ...]) -> tuple[int, list[str]]:
+    """Line of the innermost key of a location that the file has, from 1, and the keys on the way to it."""
     line = node.start_mark.line if node else 0
-    for step in where:
-        if not isinstance(node, yaml.MappingNode):
-            continue
-        for key, value in node.value:
+    found = []
+    for step in location:
+        for key, value in node.value if isinstance(node, yaml.MappingNode) else ():
             if key.value == step:
                 line, node = key.start_mark.line, value
+                found.append(str(step))
                 break
-    return line + 1
+    return line + 1, found

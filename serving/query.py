@@ -2,7 +2,8 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from enum import StrEnum
+from typing import Final, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -19,6 +20,16 @@ from serving.bundle import Bundle
 from serving.mixture import EVERYTHING, Mixture
 
 DEFAULT_SLATE_SIZE: Final = 20
+
+Group = Literal["category", "department", "brand"]
+"""Columns of the items by which they belong together."""
+
+
+class RankedBy(StrEnum):
+    """Who orders the candidates of a slate: the rankers, or the fusion of what the sources say."""
+
+    RANKERS = "rankers"
+    SOURCES = "sources"
 
 
 @dataclass(frozen=True)
@@ -38,7 +49,8 @@ class Question:
     events: the shopper's window, oldest first; shopper_key: whose batch features to use; as_of: microseconds
     since 1970, UTC; k: length of the slate; context_items and cart: what the page shows, taken as seen and carted
     right now and never recommended; repeat_last: whether the item of the newest interaction may come again; online:
-    batch features that were brought online since the training.
+    batch features that were brought online since the training; mixture, ranked_by: see Query; same: what a
+    recommended item must share with the first of the context's.
     """
 
     events: Sequence[WindowEvent]
@@ -50,6 +62,9 @@ class Question:
     filters: Filters = Filters()
     repeat_last: bool = False
     online: OnlineUser | None = None
+    mixture: Mixture = field(default_factory=lambda: EVERYTHING)
+    ranked_by: RankedBy = RankedBy.RANKERS
+    same: Group | None = None
 
     def encode(self, bundle: Bundle, activity: Activity = UNKNOWN_ACTIVITY) -> "Query":
         """The same question in the indexes of ``bundle``, asked when items have this ``activity``."""
@@ -69,8 +84,18 @@ class Question:
             shopper=ShopperState(window, user, self.as_of, activity, page),
             k=self.k,
             excluded=np.concatenate([page.items, page.cart, shown]),
-            allowed=_allowed(bundle, self.filters),
+            allowed=_both(_allowed(bundle, self.filters), self._alike(bundle, page)),
+            mixture=self.mixture,
+            ranked_by=self.ranked_by,
         )
+
+    def _alike(self, bundle: Bundle, page: Page) -> Bool | None:
+        """bool[items]: those that share with the page's item what they must; None for all."""
+        if self.same is None or not page.items.size:
+            return None
+        groups: Int32 = getattr(bundle.items, self.same)
+        mine = groups[page.items[0]]
+        return None if mine < 0 else groups == mine
 
 
 @dataclass(frozen=True)
@@ -78,7 +103,8 @@ class Query:
     """One request, in terms of one bundle: its indexes of items.
 
     k: length of the slate; excluded int32[m]: items that may not be shown; allowed bool[items]: the items that
-    the request's filters leave, None for all; mixture: the sources that are asked.
+    the request's filters leave, None for all; mixture: the sources that are asked; ranked_by: who orders what they
+    bring.
     """
 
     shopper: ShopperState
@@ -86,6 +112,7 @@ class Query:
     excluded: Int32 = field(default_factory=lambda: np.zeros(0, np.int32))
     allowed: Bool | None = None
     mixture: Mixture = field(default_factory=lambda: EVERYTHING)
+    ranked_by: RankedBy = RankedBy.RANKERS
 
 
 @dataclass(frozen=True)
@@ -109,6 +136,13 @@ def _known(item_ids: Sequence[str], bundle: Bundle) -> Int32:
     return np.array(
         [index for name in item_ids if (index := bundle.item_index.get(name)) is not None], np.int32
     )
+
+
+def _both(one: Bool | None, other: Bool | None) -> Bool | None:
+    """What both allow."""
+    if one is None or other is None:
+        return other if one is None else one
+    return one & other
 
 
 def _allowed(bundle: Bundle, filters: Filters) -> Bool | None:

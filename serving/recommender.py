@@ -10,7 +10,7 @@ from feature_repo.arrays import Float32
 from feature_repo.ranking_features import Candidates, Interest, ranking_matrix
 from serving import reranking
 from serving.bundle import Bundle
-from serving.query import Query, Slate
+from serving.query import Query, RankedBy, Slate
 from serving.ranking import rank
 from serving.retrieval import retrieve
 
@@ -36,7 +36,7 @@ class Recommender:
         with stage("features"):
             features = [self.features(*parts) for parts in zip(candidates, queries, interests, strict=True)]
         with stage("rank"):
-            scores = self._rank(features)
+            scores = self._rank(queries, candidates, features)
         with stage("rerank"):
             return [self._slate(*parts) for parts in zip(queries, candidates, features, scores, strict=True)]
 
@@ -57,12 +57,17 @@ class Recommender:
         """The ranking feature matrix of a query's candidates."""
         return ranking_matrix(candidates, query.shopper, interest, self.bundle.items, self.bundle.tower)
 
-    def _rank(self, matrices: list[Float32]) -> list[Float32]:
-        if not matrices:
+    def _rank(
+        self, queries: Sequence[Query], candidates: Sequence[Candidates], features: Sequence[Float32]
+    ) -> list[Float32]:
+        if not queries:
             return []
-        scores = rank(self.bundle.rankers, np.concatenate(matrices))
-        ends = np.cumsum([0, *(len(matrix) for matrix in matrices)])
-        return [scores[start:end] for start, end in pairwise(ends)]
+        scores = rank(self.bundle.rankers, np.concatenate(features))
+        ends = np.cumsum([0, *(len(matrix) for matrix in features)])
+        return [
+            scores[start:end] if query.ranked_by == RankedBy.RANKERS else found.fused
+            for query, found, (start, end) in zip(queries, candidates, pairwise(ends), strict=True)
+        ]
 
     def _slate(self, query: Query, candidates: Candidates, features: Float32, scores: Float32) -> Slate:
         items, slate_scores = reranking.best(candidates.items, scores, query.k)

@@ -7,10 +7,11 @@ from fastapi import APIRouter, HTTPException, Request, Response
 from fastapi.responses import JSONResponse, PlainTextResponse
 from fastapi.routing import APIRoute
 from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from feature_repo.errors import InputError
 from serving import strict_json
+from serving.placements import HOME
 from serving.query import DEFAULT_SLATE_SIZE
 from serving.schemas import (
     CatalogItem,
@@ -54,6 +55,7 @@ def create_router(service: Service) -> APIRouter:
         ]
 
     class BoundedRequest(RecommendationRequest):
+        placement: Annotated[Id, AfterValidator(service.require_placement)] = HOME
         k: Annotated[int, Field(ge=1, le=settings.max_slate_size)] = min(
             DEFAULT_SLATE_SIZE, settings.max_slate_size
         )

@@ -11,6 +11,7 @@ from feature_repo.erasure import Store
 from feature_repo.event_log import Verdict
 from feature_repo.schema import ID_PATTERN, MAX_QUERY_LENGTH, EventType
 from serving.hydration import Degraded
+from serving.placements import HOME
 from serving.query import DEFAULT_SLATE_SIZE
 
 MAX_CONTEXT: Final = 100
@@ -144,7 +145,7 @@ class RecommendationRequest(Received):
 
     user_id: Id | None = None
     visitor_id: Id | None = None
-    placement: Id | None = Field(None, description="Where the slate is shown; logged with it.")
+    placement: Id = Field(HOME, description="The place of the shop that asks, one of those declared.")
     k: int = Field(DEFAULT_SLATE_SIZE, ge=1, description="Length of the slate.")
     context: Page = Page()
     filters: ReceivedFilters = ReceivedFilters()

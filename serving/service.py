@@ -27,6 +27,7 @@ from serving.live_activity import LiveActivity
 from serving.live_model import LiveModel
 from serving.load_shedding import LoadShedding
 from serving.metrics import Metrics
+from serving.placements import SHIPPED, read_placements
 from serving.query import Filters, Question
 from serving.schemas import (
     CatalogItem,
@@ -55,6 +56,7 @@ class Service:
     def __init__(self, settings: Settings, log: EventLog) -> None:
         self.settings = settings
         self.log = log
+        self.placements = read_placements(settings.placements or SHIPPED)
         self.metrics = Metrics()
         self.model = LiveModel(settings.models_dir, settings.candidates, self.metrics)
         self.activity = LiveActivity(log, self.model)
@@ -93,7 +95,7 @@ class Service:
     async def recommend(self, request: RecommendationRequest) -> Recommendations:
         """A slate. Raises BundleError before the first model is published."""
         recommender = self.model.recommender
-        bundle = recommender.bundle
+        bundle, placement = recommender.bundle, self.placements[request.placement]
         request_id, as_of = uuid4().hex, _now()
         with self.metrics.stage("hydrate"):
             shopper, degraded = await hydrate(
@@ -111,6 +113,9 @@ class Service:
                 filters=Filters(**dict(request.filters)),
                 repeat_last=request.repeat_last_item,
                 online=shopper.features,
+                mixture=placement.mixture,
+                ranked_by=placement.rank,
+                same=placement.same,
             )
             query = question.encode(bundle, self.activity.of(bundle))
         [slate] = recommender.recommend([query], self.metrics.stage)
@@ -139,6 +144,12 @@ class Service:
             degraded=degraded,
             feature_age=age,
         )
+
+    def require_placement(self, name: str) -> str:
+        """The name, if a placement has it; else ValueError."""
+        if name not in self.placements:
+            raise ValueError(f"there is no placement of this name, only {', '.join(self.placements)}")
+        return name
 
     async def erase(self, user_id: str | None, visitor_id: str | None) -> ErasureResult:
         """Erase a user with its visitors, or a visitor: from Redis at once, from disk by ``freshet erase``.

@@ -113,7 +113,7 @@ class TestInABrowser:
         wait_until(page, lambda: log.of_type("click"))
         [click] = log.of_type("click")
         shown = log.of_type("impression")
-        assert (click.item_id, click.position, click.placement) == ("teapot", 1, "product-page")
+        assert (click.item_id, click.position, click.placement) == ("teapot", 1, "item")
         assert {event.request_id for event in shown} == {click.request_id}
         assert {event.visitor_id for event in log.accepted} == {click.visitor_id}
         assert [event.item_id for event in log.of_type("view")] == ["kettle"]

@@ -13,13 +13,13 @@ from rich.table import Table
 
 from feature_repo.errors import FreshetError
 from feature_repo.schema import CATEGORY_SEPARATOR, Event, EventType, Item
+from serving.placements import HOME
 from training.demo.screen import Screen
 
 SLATE: Final = 10
 CLICKS: Final = 3
 _LOOKED_OVER: Final = 100
 """Items among which the shopper looks for something to like; the most that the API gives by default."""
-PLACEMENT: Final = "demo"
 _SOURCES_SHOWN: Final = 3
 _PATIENCE_SECONDS: Final = 10.0
 
@@ -134,14 +134,14 @@ class Shopper:
         return _slate(self._ask(k=SLATE, visitor_id=self._visitor))
 
     def _ask(self, **question: Any) -> Any:
-        return _content(self._http.post("/v1/recommendations", json={"placement": PLACEMENT, **question}))
+        return _content(self._http.post("/v1/recommendations", json={"placement": HOME, **question}))
 
     def _click(self, item: str, slate: Slate) -> None:
         event: dict[str, Any] = {
             Event.TYPE: EventType.CLICK,
             Event.VISITOR: self._visitor,
             Event.ITEM: item,
-            Event.PLACEMENT: PLACEMENT,
+            Event.PLACEMENT: HOME,
         }
         if item in slate.items:
             event |= {Event.REQUEST: slate.request_id, Event.POSITION: slate.items.index(item) + 1}

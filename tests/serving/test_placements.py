@@ -1,0 +1,91 @@
+"""Places of the shop: declared in YAML, checked as a whole, each with slates of its own."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from feature_repo.errors import InputError
+from serving.mixture import EVERYTHING, Share
+from serving.placements import HOME, SHIPPED, read_placements
+from tests.serving.conftest import Api, item_ids
+from tests.tiny_bundle import BOUGHT_TOGETHER, CATEGORY_OF
+
+HOME_ONLY = "home:\n  about: anything\n  sources: everything\n"
+
+
+def declared(folder: Path, text: str) -> Path:
+    path = folder / "placements.yaml"
+    path.write_text(text)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        (
+            f"{HOME_ONLY}shelf:\n  about: x\n  sources: {{popula: {{quota: 1}}}}\n",
+            "line 6: .*no source popula",
+        ),
+        (
+            f"{HOME_ONLY}shelf:\n  about: x\n  sources:\n    popular:\n      quota: many\n",
+            "line 8: shelf.sources.popular.quota: .*integer",
+        ),
+        (f"{HOME_ONLY}shelf:\n  sources: everything\n", "line 4: shelf.about: Field required"),
+        (f"{HOME_ONLY}  colour: red\n", "line 4: home.colour: Extra inputs"),
+        (f"{HOME_ONLY}  rank: chance\n", "line 4: home.rank: Input should be 'rankers' or 'sources'"),
+        (f"{HOME_ONLY}{HOME_ONLY}", "line 4: home stands twice"),
+        ("home: [\n", "line 2: "),
+        ("shelf:\n  about: x\n  sources: everything\n", "declares no placement home"),
+        ("", "line 1: .*dictionary"),
+        (f"{HOME_ONLY}My Shelf:\n  about: x\n  sources: everything\n", "line 4: My Shelf"),
+    ],
+)
+def test_what_is_wrong_is_told_with_its_line(text: str, complaint: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=complaint):
+        read_placements(declared(tmp_path, text))
+
+
+def test_a_file_that_is_not_there_is_told() -> None:
+    with pytest.raises(InputError, match="cannot be read"):
+        read_placements(Path("nowhere.yaml"))
+
+
+def test_a_placement_is_added_by_declaring_it(tmp_path: Path) -> None:
+    shelf = "shelf:\n  about: x\n  sources:\n    popular: {quota: 7}\n    trending: {quota: 3, weight: 0.5}\n"
+    placements = read_placements(declared(tmp_path, HOME_ONLY + shelf))
+    assert list(placements) == [HOME, "shelf"]
+    assert placements["shelf"].mixture == {"popular": Share(7, 1.0), "trending": Share(3, 0.5)}
+
+
+def test_what_is_shipped_is_right_and_home_asks_every_source() -> None:
+    shipped = read_placements(SHIPPED)
+    assert shipped[HOME].mixture == EVERYTHING
+    assert {"item", "substitutes", "complements"} <= set(shipped)
+
+
+pages: list[dict[str, Any]] = [{"item_ids": ["kettle"]}, {"cart": ["kettle"]}]
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("page", pages)
+async def test_complements_are_what_is_bought_with_the_page_or_the_cart(api: Api, page: Any) -> None:
+    slate = await api.recommend(visitor_id="vera", placement="complements", k=2, context=page)
+    assert item_ids(slate) == list(BOUGHT_TOGETHER["kettle"])
+    assert [item["sources"] for item in slate["items"]] == [["bought_together"]] * 2
+
+
+@pytest.mark.anyio
+async def test_substitutes_are_of_the_category_of_the_page(api: Api) -> None:
+    slate = await api.recommend(placement="substitutes", k=3, context={"item_ids": ["mug"]})
+    assert {CATEGORY_OF[item] for item in item_ids(slate)} == {CATEGORY_OF["mug"]}
+    assert "mug" not in item_ids(slate)
+
+
+@pytest.mark.anyio
+async def test_a_request_that_names_no_place_is_for_home_and_an_unknown_one_is_refused(api: Api) -> None:
+    assert await api.client.post("/v1/recommendations", json={"visitor_id": "vera"})
+    refused = await api.client.post("/v1/recommendations", json={"placement": "cellar"})
+    assert refused.status_code == 422
+    assert refused.json()["detail"][0]["field"] == "placement"
+    assert "home" in refused.json()["detail"][0]["message"]
