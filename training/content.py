@@ -1,8 +1,6 @@
 """What the catalog says of items, as vectors: which are alike, and where those belong that nobody has met yet."""
 
 import itertools
-import re
-import unicodedata
 from collections.abc import Iterator
 from typing import Any, Final
 
@@ -16,6 +14,7 @@ from sklearn.utils.extmath import randomized_svd
 from feature_repo.arrays import Bool, Float32, Float64, Int32, Int64, Strings
 from feature_repo.errors import InputError
 from feature_repo.schema import CATEGORY_SEPARATOR, Item
+from feature_repo.text import folded, words
 from serving.indexes import Neighbours
 
 TEXT_DIMENSIONS: Final = 96
@@ -47,15 +46,6 @@ FEWEST_TO_LEARN_FROM: Final = 50
 """Items without which content predicts nothing."""
 RIDGE: Final = 5.0
 """Penalty on the squared slopes, beside the weights of the items. From 3 to 10, little changes."""
-
-_HAN: Final = "\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
-_UNSPACED: Final = f"{_HAN}\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\uac00-\ud7a3"
-"""Scripts whose spaces do not part words: Chinese, Thai, Lao, Burmese, Khmer, Japanese, Korean."""
-_RUN: Final = re.compile(rf"(?P<unspaced>[{_UNSPACED}]+)|(?:[^\W_{_UNSPACED}]|[\u0900-\u0dff])+")
-"""Letters and digits that stand together. The vowel signs of Indian scripts are neither, but belong to the word."""
-_WORD_CHARACTER: Final = re.compile(f"[{_HAN}]|^.$")
-"""A character that may be a word: a Chinese one, or one that stands alone."""
-_ACCENTS: Final = re.compile("[\u0300-\u036f]+")
 
 
 def content_vectors(catalog: pa.Table) -> Float32:
@@ -137,32 +127,16 @@ def _tokens(
     tags: list[str | None] | None,
 ) -> Iterator[str]:
     """The words; and as one token each, the levels of the category, brand and tags."""
-    yield from _words(title or "")
-    yield from _words((description or "")[:DESCRIPTION_LENGTH])
+    yield from words(title or "")
+    yield from words((description or "")[:DESCRIPTION_LENGTH])
     if category:
-        levels = _folded(category).split(CATEGORY_SEPARATOR)
+        levels = folded(category).split(CATEGORY_SEPARATOR)
         for path in itertools.accumulate(levels, lambda path, level: f"{path}{CATEGORY_SEPARATOR}{level}"):
             yield f"category {path}"
     if brand:
-        yield f"brand {_folded(brand)}"
+        yield f"brand {folded(brand)}"
     for tag in filter(None, tags or ()):
-        yield f"tag {_folded(tag)}"
-
-
-def _words(text: str) -> Iterator[str]:
-    """Words of two letters or more; where spaces do not part words, pairs of characters, and Chinese ones."""
-    for run in _RUN.finditer(_folded(text)):
-        if run["unspaced"]:
-            yield from _WORD_CHARACTER.findall(run[0])
-            yield from map("".join, itertools.pairwise(run[0]))
-        elif len(run[0]) > 1:
-            yield run[0]
-
-
-def _folded(text: str) -> str:
-    """Text without case, accents and variants of width."""
-    bare = _ACCENTS.sub("", unicodedata.normalize("NFKD", text))
-    return unicodedata.normalize("NFKC", bare).casefold().strip()
+        yield f"tag {folded(tag)}"
 
 
 def _image_vectors(catalog: pa.Table) -> Float32:
