@@ -31,6 +31,7 @@ SOURCES: Final = (
     "segment_popular",
     "trending",
     "popular",
+    "text",
 )
 """Names of the retrieval sources whose scores and ranks are features."""
 
@@ -131,10 +132,13 @@ class Candidates:
 
 @dataclass(frozen=True)
 class Page:
-    """What the page of a request is about: items int32[n] and cart int32[m], as far as the model knows them."""
+    """What the page of a request is about: items int32[n] and cart int32[m], as far as the model knows them; query:
+    what the shopper searches for, None for nothing.
+    """
 
     items: Int32
     cart: Int32
+    query: str | None = None
 
 
 NO_PAGE: Final = Page(np.zeros(0, np.int32), np.zeros(0, np.int32))

@@ -40,6 +40,7 @@ from serving.calibration import UNCALIBRATED, Calibration
 from serving.indexes import GroupedLists, Neighbours, PopularityLists, Segments, SessionIndex, UserHistories
 from serving.ranking import Rankers
 from serving.session_encoder import NOTHING_EXPECTED, EncoderItems, SessionEncoder
+from serving.text_index import NO_TEXT, TextIndex
 
 MANIFEST: Final = "manifest.json"
 RANKER: Final = "ranker.txt"
@@ -111,6 +112,7 @@ class Bundle:
     users: UserColumns
     histories: UserHistories
     rankers: Rankers
+    texts: TextIndex = NO_TEXT
     calibration: Calibration = UNCALIBRATED
 
     @cached_property
@@ -184,6 +186,7 @@ def write_bundle(bundle: Bundle, directory: Path) -> Bundle:
     _write_table(bundle.catalog, temporary / ITEMS)
     _write_table(pa.table({NAME: pa.array(bundle.shopper_keys, pa.string())}), temporary / SHOPPERS)
     _write_table(pa.table({NAME: pa.array(bundle.categories, pa.string())}), temporary / CATEGORIES)
+    bundle.texts.save(temporary)
     if bundle.encoder is not None:
         (temporary / ENCODER).write_bytes(bundle.encoder.network)
     for name, ranker in bundle.rankers._asdict().items():
@@ -234,6 +237,7 @@ def read_bundle(directory: Path) -> Bundle:
         categories=_read_table(directory / CATEGORIES)[NAME].to_pylist(),
         shopper_keys=_read_table(directory / SHOPPERS)[NAME].to_numpy(),
         encoder=_read_encoder(directory) if ENCODER in manifest.checksums else None,
+        texts=TextIndex.load(directory),
         **{name: _map_columns(kind, directory, name) for name, kind in ARRAYS.items()},
         rankers=Rankers(*(_read_ranker(directory, f"{name}_{RANKER}", manifest) for name in Rankers._fields)),
     )

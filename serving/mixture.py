@@ -34,7 +34,7 @@ EVERYTHING: Final[Mixture] = {
     "trending": Share(30, 0.1),
     "popular": Share(50, 0.2),
 }
-"""The mixture that the rankers learn on."""
+"""The mixture that the rankers learn on: of every source but that of searches, which no replay asks."""
 
 
 def weights(mixture: Mixture) -> list[float]:

@@ -26,10 +26,11 @@ Group = Literal["category", "department", "brand"]
 
 
 class RankedBy(StrEnum):
-    """Who orders the candidates of a slate: the rankers, or the fusion of what the sources say."""
+    """Who orders the candidates of a slate: the rankers, the fusion of what the sources say, or both together."""
 
     RANKERS = "rankers"
     SOURCES = "sources"
+    BOTH = "both"
 
 
 @dataclass(frozen=True)
@@ -48,9 +49,9 @@ class Question:
 
     events: the shopper's window, oldest first; shopper_key: whose batch features to use; as_of: microseconds
     since 1970, UTC; k: length of the slate; context_items and cart: what the page shows, taken as seen and carted
-    right now and never recommended; repeat_last: whether the item of the newest interaction may come again; online:
-    batch features that were brought online since the training; mixture, ranked_by: see Query; same: what a
-    recommended item must share with the first of the context's.
+    right now and never recommended; text: what the shopper searches for; repeat_last: whether the newest
+    interaction's item may come again; online: batch features that were brought online since the training; mixture,
+    ranked_by: see Query; same: what a recommended item must share with the first of the context's.
     """
 
     events: Sequence[WindowEvent]
@@ -59,6 +60,7 @@ class Question:
     k: int = DEFAULT_SLATE_SIZE
     context_items: Sequence[str] = ()
     cart: Sequence[str] = ()
+    text: str | None = None
     filters: Filters = Filters()
     repeat_last: bool = False
     online: OnlineUser | None = None
@@ -77,7 +79,7 @@ class Question:
         ]
         window = encode_window(events, bundle.item_index)
         user = bundle.user_row(self.shopper_key, window, self.online)
-        page = Page(_known(self.context_items, bundle), _known(self.cart, bundle))
+        page = Page(_known(self.context_items, bundle), _known(self.cart, bundle), self.text)
         newest = window.take(slice(len(self.events))).newest_item()
         shown = newest[:0] if self.repeat_last else newest
         return Query(

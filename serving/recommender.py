@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from itertools import pairwise
+from typing import Final
 
 import numpy as np
 
@@ -12,7 +13,10 @@ from serving import reranking
 from serving.bundle import Bundle
 from serving.query import Query, RankedBy, Slate
 from serving.ranking import rank
-from serving.retrieval import retrieve
+from serving.retrieval import reciprocal_rank, retrieve
+
+RANKERS_SHARE: Final = 0.3
+"""What the rankers weigh where they order together with the sources: they move what fits about equally."""
 
 Stage = Callable[[str], AbstractContextManager[object]]
 """Called with a stage's name around its work, to measure it."""
@@ -65,7 +69,7 @@ class Recommender:
         scores = rank(self.bundle.rankers, np.concatenate(features))
         ends = np.cumsum([0, *(len(matrix) for matrix in features)])
         return [
-            scores[start:end] if query.ranked_by == RankedBy.RANKERS else found.fused
+            _ordered(query.ranked_by, scores[start:end], found.fused)
             for query, found, (start, end) in zip(queries, candidates, pairwise(ends), strict=True)
         ]
 
@@ -79,3 +83,12 @@ class Recommender:
             )
             items, slate_scores = reranking.fill(items, slate_scores, popular[keep], query.k)
         return Slate(items, slate_scores, items.size - ranked, candidates, features)
+
+
+def _ordered(ranked_by: RankedBy, ranked: Float32, fused: Float32) -> Float32:
+    """float32[n]: by what candidates are ordered; both ``ranked`` and ``fused`` are of these candidates."""
+    if ranked_by == RankedBy.RANKERS:
+        return ranked
+    if ranked_by == RankedBy.SOURCES:
+        return fused
+    return reciprocal_rank(fused) + np.float32(RANKERS_SHARE) * reciprocal_rank(ranked)

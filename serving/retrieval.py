@@ -5,6 +5,7 @@ from typing import Final
 
 import numpy as np
 
+from feature_repo.arrays import Float32
 from feature_repo.ranking_features import SOURCES, Candidates, Interest
 from serving.bundle import Bundle
 from serving.mixture import weights
@@ -20,6 +21,7 @@ from serving.sources.random_walk import random_walk
 from serving.sources.session_neighbours import session_neighbours
 from serving.sources.similar_users import similar_users
 from serving.sources.source import NOTHING, Reach, Retrieved, Source
+from serving.sources.text import text
 
 FUSION_CONSTANT: Final = 60.0
 """k of reciprocal rank fusion: score = sum over sources of weight / (k + rank) (Cormack et al., SIGIR 2009)."""
@@ -43,6 +45,7 @@ RETRIEVERS: Final[Mapping[str, Source]] = {
         segment_popular,
         trending,
         popular,
+        text,
     )
 }
 if tuple(RETRIEVERS) != SOURCES:
@@ -81,3 +84,10 @@ def fuse(retrieved: Sequence[Retrieved], weights: Sequence[float], size: int) ->
     best = np.array([found.scores[0] if found.scores.size else np.nan for found in retrieved], np.float32)
     table[2] = table[0] / np.where(best > 0, best, np.nan)
     return Candidates(items[order].astype(np.int32), fused[order], *table[:, order])
+
+
+def reciprocal_rank(scores: Float32) -> Float32:
+    """float32[n]: 1 / (FUSION_CONSTANT + rank) of each score, the highest of rank 0."""
+    rank = np.empty(scores.size, np.float32)
+    rank[np.argsort(-scores, kind="stable")] = np.arange(scores.size)
+    return np.reciprocal(rank + np.float32(FUSION_CONSTANT))

@@ -129,6 +129,7 @@ class Page(Received):
         [], max_length=MAX_CONTEXT, description="Items on the page, as if just viewed."
     )
     cart: list[Id] = Field([], max_length=MAX_CONTEXT, description="Items in the cart.")
+    query: Text | None = Field(None, description="What the shopper searches for.")
 
 
 class ReceivedFilters(Received):

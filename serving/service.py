@@ -110,6 +110,7 @@ class Service:
                 k=request.k,
                 context_items=request.context.item_ids,
                 cart=request.context.cart,
+                text=request.context.query,
                 filters=Filters(**dict(request.filters)),
                 repeat_last=request.repeat_last_item,
                 online=shopper.features,

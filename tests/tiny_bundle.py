@@ -25,6 +25,7 @@ from serving.calibration import Calibration
 from serving.indexes import GroupedLists, Neighbours, PopularityLists, Segments, SessionIndex, UserHistories
 from serving.live_version import set_current
 from serving.ranking import Rankers
+from serving.text_index import TextIndex
 from serving.session_encoder import AGES, QUERY, STEPS, TYPES, VALUES, EncoderItems, SessionEncoder
 
 TRAINED_AT = 1_750_000_000_000_000
@@ -157,6 +158,7 @@ def tiny_bundle(version: str = "v1", prefix: str = "") -> Bundle:
         ),
         histories=_histories(),
         rankers=Rankers(session=tiny_ranker(), arrival=tiny_ranker()),
+        texts=TextIndex.of(NAMES),
         calibration=CALIBRATION,
     )
 

@@ -17,6 +17,7 @@ from feature_repo.schema import CATEGORY_SEPARATOR, ITEM_SCHEMA, Event, Item
 from feature_repo.user_tower import UserTower, unit_rows
 from serving.bundle import Availability, Bundle, Manifest, UserColumns
 from serving.indexes import Neighbours, PopularityLists
+from serving.text_index import TextIndex
 from training.bought_together import bought_together
 from training.content import content_neighbours, content_vectors
 from training.covisitation import covisitation
@@ -44,6 +45,13 @@ class Shop:
     department: Int32
     brand: Int32
     listed: Bool
+
+    @cached_property
+    def texts(self) -> TextIndex:
+        """What the items are called, to search in."""
+        columns = (self.catalog[name].to_pylist() for name in (Item.TITLE, Item.BRAND, Item.CATEGORY))
+        tags = (" ".join(filter(None, of_item or ())) for of_item in self.catalog[Item.TAGS].to_pylist())
+        return TextIndex.of([" ".join(filter(None, said)) for said in zip(*columns, tags, strict=True)])
 
     @cached_property
     def content(self) -> Float32:
@@ -121,6 +129,7 @@ def assemble(log: EncodedLog, shop: Shop, manifest: Manifest, learned: Learned, 
         users=UserColumns(user_statistics(log, as_of, items.price)[known], embeddings),
         histories=user_histories(log, known),
         rankers=learned.rankers,
+        texts=shop.texts,
     )
 
 

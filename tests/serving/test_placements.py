@@ -89,3 +89,11 @@ async def test_a_request_that_names_no_place_is_for_home_and_an_unknown_one_is_r
     assert refused.status_code == 422
     assert refused.json()["detail"][0]["field"] == "placement"
     assert "home" in refused.json()["detail"][0]["message"]
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("query", ["teapot", "taepot", "TEA POT"])
+async def test_a_search_finds_what_was_meant(api: Api, query: str) -> None:
+    slate = await api.recommend(visitor_id="vera", placement="search", k=1, context={"query": query})
+    assert item_ids(slate) == ["teapot"]
+    assert slate["items"][0]["sources"] == ["text"]

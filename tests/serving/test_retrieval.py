@@ -79,7 +79,7 @@ def test_fusion_keeps_the_best_of_the_union_once_each(lists: list[tuple[int, lis
 
 def test_sources_stand_in_the_order_of_the_ranking_schema_each_with_a_quota_and_a_weight() -> None:
     assert tuple(RETRIEVERS) == SOURCES
-    assert tuple(EVERYTHING) == SOURCES
+    assert (*EVERYTHING, "text") == SOURCES
     assert min(share.quota for share in EVERYTHING.values()) > 0
     assert min(share.weight for share in EVERYTHING.values()) > 0
 
@@ -106,7 +106,7 @@ def test_for_a_shopper_with_a_past_every_source_brings_something() -> None:
     everything = candidates(shopper(*HISTORY, key=KNOWN_SHOPPER), len(NAMES))
     assert [
         source for source, there in zip(SOURCES, ~np.isnan(everything.ranks.T), strict=True) if there.any()
-    ] == list(SOURCES)
+    ] == list(EVERYTHING)
 
 
 @pytest.mark.parametrize("source", SOURCES)
@@ -146,7 +146,7 @@ def test_where_nothing_is_allowed_a_source_brings_nothing(source: str) -> None:
 
 def test_a_stranger_gets_what_is_popular_and_what_is_on_the_rise() -> None:
     everything = candidates(shopper(), len(NAMES))
-    brings = {source: list(found(source)) for source in SOURCES}
+    brings = {source: list(found(source)) for source in EVERYTHING}
     assert {source for source, names in brings.items() if names} == {"popular", "trending"}
     names = [NAMES[item] for item in everything.items]
     assert set(names[:2]) == set(TRENDING)

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from feature_repo.ranking_features import Candidates, ShopperState
+from feature_repo.ranking_features import NO_PAGE, Candidates, ShopperState
 from feature_repo.schema import HOUR, MINUTE
 from feature_repo.session_features import encode_window
 from feature_repo.session_window import WindowEvent
@@ -19,6 +19,8 @@ from tests.tiny_bundle import NAMES, TRAINED_AT, tiny_bundle, tiny_encoder
 NOW = TRAINED_AT + HOUR
 TINY = replace(tiny_bundle(), encoder=tiny_encoder())
 """The tiny shop with all that its sources need."""
+SEARCH = "lamp shade"
+"""What every shopper searches for."""
 
 
 def shopper(*seen: str | tuple[str, ...], key: str | None = None, bundle: Bundle = TINY) -> ShopperState:
@@ -30,7 +32,8 @@ def shopper(*seen: str | tuple[str, ...], key: str | None = None, bundle: Bundle
         for place, name in enumerate(names)
     ]
     window = encode_window(events, bundle.item_index)
-    return ShopperState(window, bundle.user_row(key, window), NOW)
+    searching = replace(NO_PAGE, query=SEARCH)
+    return ShopperState(window, bundle.user_row(key, window), NOW, page=searching)
 
 
 def bring(source: str, state: ShopperState, reach: Reach, bundle: Bundle = TINY) -> Retrieved:
