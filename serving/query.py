@@ -67,6 +67,7 @@ class Question:
     mixture: Mixture = field(default_factory=lambda: EVERYTHING)
     ranked_by: RankedBy = RankedBy.RANKERS
     same: Group | None = None
+    diversity: float = 0.0
 
     def encode(self, bundle: Bundle, activity: Activity = UNKNOWN_ACTIVITY) -> "Query":
         """The same question in the indexes of ``bundle``, asked when items have this ``activity``."""
@@ -89,6 +90,7 @@ class Question:
             allowed=_both(_allowed(bundle, self.filters), self._alike(bundle, page)),
             mixture=self.mixture,
             ranked_by=self.ranked_by,
+            diversity=self.diversity,
         )
 
     def _alike(self, bundle: Bundle, page: Page) -> Bool | None:
@@ -115,6 +117,7 @@ class Query:
     allowed: Bool | None = None
     mixture: Mixture = field(default_factory=lambda: EVERYTHING)
     ranked_by: RankedBy = RankedBy.RANKERS
+    diversity: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -122,7 +125,8 @@ class Slate:
     """An ordered answer and what it was computed from.
 
     items int32[k'] (fewer than k only when the shop has no more that may be shown) with scores float32[k'], best
-    first; the last ``filled`` of them came from popularity because the candidates were used up.
+    first unless the query asks for diversity; the last ``filled`` of them came from popularity because the
+    candidates were used up.
     candidates and features (float32[candidates, len(RANKING_COLUMNS)]): all that were ranked.
     """
 

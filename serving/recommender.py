@@ -74,7 +74,8 @@ class Recommender:
         ]
 
     def _slate(self, query: Query, candidates: Candidates, features: Float32, scores: Float32) -> Slate:
-        items, slate_scores = reranking.best(candidates.items, scores, query.k)
+        rows = reranking.select(candidates.items, scores, query.k, self._rules(query, candidates)).rows
+        items, slate_scores = candidates.items[rows], scores[rows]
         ranked = items.size
         if ranked < query.k:
             popular = self.bundle.popularity.items
@@ -84,6 +85,11 @@ class Recommender:
             items, slate_scores = reranking.fill(items, slate_scores, popular[keep], query.k)
         return Slate(items, slate_scores, items.size - ranked, candidates, features)
 
+    def _rules(self, query: Query, candidates: Candidates) -> reranking.Rules:
+        if not query.diversity:
+            return reranking.NO_RULES
+        vectors = self.bundle.tower.embeddings[candidates.items]
+        return reranking.Rules(diversity=reranking.Diversity(query.diversity, vectors))
 
 def _ordered(ranked_by: RankedBy, ranked: Float32, fused: Float32) -> Float32:
     """float32[n]: by what candidates are ordered; both ``ranked`` and ``fused`` are of these candidates."""

@@ -17,7 +17,7 @@ from serving.query import Slate
 class ServedItems:
     """Candidates of one request, those of the slate first and in its order.
 
-    item_ids[n]; scores float32[shown], best first; brought bool[n, len(SOURCES)]: by which sources, none for an
+    item_ids[n]; scores float32[shown]; brought bool[n, len(SOURCES)]: by which sources, none for an
     item that popularity filled in; features float32[n, len(RANKING_COLUMNS)], NaN for such an item.
     """
 

@@ -315,3 +315,27 @@ def test_each_stage_is_measured_once_per_call_in_the_order_of_the_work() -> None
     query = Question(events=[], shopper_key=None, as_of=NOW).encode(shop())
     Recommender(shop(), CANDIDATES).recommend([query, query], stage)
     assert names == ["encode", "retrieve", "filter", "features", "rank", "rerank"]
+
+
+@settings(deadline=None, max_examples=40)
+@given(questions(), st.floats(0, 1))
+def test_a_diverse_slate_is_as_full_and_begins_with_the_best(asked: Question, dial: float) -> None:
+    [slate], [diverse] = answers(shop(), asked), answers(shop(), replace(asked, diversity=dial))
+    assert diverse.items.size == slate.items.size == len(set(diverse.items.tolist()))
+    np.testing.assert_array_equal(diverse.items[:1], slate.items[:1])
+    assert set(shop().item_ids[diverse.items].tolist()) <= set(shown(asked))
+    scored = dict(zip(diverse.candidates.items, rank(shop().rankers, diverse.features), strict=True))
+    ranked = diverse.items.size - diverse.filled
+    assert diverse.scores[:ranked].tolist() == [scored[item] for item in diverse.items[:ranked]]
+    assert (diverse.scores[ranked:] < diverse.scores[:ranked].min(initial=np.inf)).all()
+
+
+def test_the_more_diverse_the_less_alike_are_the_items() -> None:
+    asked = Question(events=[], shopper_key=None, as_of=NOW, k=8)
+
+    def likeness(dial: float) -> float:
+        [slate] = answers(shop(), replace(asked, diversity=dial))
+        vectors = shop().tower.embeddings[slate.items]
+        return float(np.square(vectors.sum(axis=0)).sum())
+
+    assert likeness(1) <= likeness(0.5) < likeness(0)
