@@ -16,35 +16,30 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Final
 
-from tqdm import tqdm
-
-from feature_repo.arrays import Int32
 from feature_repo.errors import InputError
 from feature_repo.settings import Settings
-from serving.bundle import Bundle, read_bundle
-from serving.recommender import Recommender
+from serving.bundle import read_bundle
 from training.config import TrainingConfig
 from training.evaluation.ablations import FRESHET, ablate
-from training.evaluation.baselines import FittedBaseline, Past
+from training.evaluation.baselines import Past
 from training.evaluation.between_trainings import BetweenTrainings, between_trainings
 from training.evaluation.cold_start import NEW, ColdStart, item_groups, scores_by_group, shopper_groups
-from training.evaluation.methods import ranked_slates, slates
+from training.evaluation.contest import SEED, Contest
+from training.evaluation.diversity import REQUESTS as FRONTIER_REQUESTS
+from training.evaluation.diversity import frontier
 from training.evaluation.metrics import Quality, Scores
 from training.evaluation.next_item import first_item, never_met_item
 from training.evaluation.protocol import Protocol
-from training.evaluation.protocols import ASK, CUT, TUNED_BY, Ask, tuned_from
+from training.evaluation.protocols import ASK, CUT, TUNED_BY, tuned_from
 from training.evaluation.report import Conditions, Report, ShownHalf
 from training.evaluation.report_files import write_report
 from training.evaluation.requests import Requests
 from training.evaluation.results import Catalogue, compare, measure, quality_of
 from training.evaluation.tuning import REQUESTS, Studies, tune_all
 from training.pipeline import begin, learn_embeddings, learn_encoder, learn_ranker
-from training.replay import Replay
 from training.run_replays import with_user_history
 from training.training_run import TrainingRun
 
-SEED: Final = 20
-"""Draws the requests."""
 FOLDER: Final = "evaluation"
 """Under FRESHET_HOME, with a folder for each protocol."""
 PACKAGES: Final = ("freshet", "numpy", "lightgbm", "torch", "onnxruntime", "implicit", "optuna")
@@ -60,39 +55,6 @@ class Examination:
     protocol: Protocol
     requests: int = 5000
     trials: int = 20
-
-
-@dataclass(frozen=True)
-class Contest:
-    """Who answers: the recommender of a run and the baselines, all fitted on the ``past`` of the test part.
-
-    A bundle of the run has the item codes of its log, so all answers are in these.
-    """
-
-    run: TrainingRun
-    bundle: Bundle
-    past: Past
-    baselines: Mapping[str, FittedBaseline]
-
-    def requests(self, ask: Ask, size: int) -> Requests:
-        """At most ``size`` requests of the test part, 0 for all."""
-        split = self.run.plan.split
-        asked = ask(self.run.log, split.test, split.end, self.run.settings).sample(size, SEED)
-        return asked.with_activity(self.run.activity)
-
-    def freshet(self, requests: Replay) -> Int32:
-        """int32[n, CUTOFF]: the slates of the recommender."""
-        recommender = Recommender(self.bundle, self.run.settings.candidates)
-        return slates(requests, self.bundle, ranked_slates(recommender), FRESHET)
-
-    def baseline_answers(self, requests: Replay) -> dict[str, Int32]:
-        """int32[n, CUTOFF] by name: the slates of the baselines; shows progress."""
-        progress = tqdm(self.baselines.items(), desc="baselines", unit="method", leave=False)
-        return {name: baseline.answers(requests) for name, baseline in progress}
-
-    def answers(self, requests: Replay) -> dict[str, Int32]:
-        """int32[n, CUTOFF] by name: the slates of all."""
-        return {FRESHET: self.freshet(requests), **self.baseline_answers(requests)}
 
 
 def evaluate(
@@ -120,6 +82,7 @@ def evaluate(
     catalogue = Catalogue(int(past.available.sum()), bundle.tower.embeddings, past.counts)
     quality = {name: quality_of(one, asked.replay) for name, one in (answers | ablations.slates).items()}
     shopper = asked.replay.shopper
+    logger.info("slates along the dial of diversity ...")
     report = Report(
         methods={name: measure(one, asked.replay, catalogue) for name, one in answers.items()},
         against={name: compare(quality[FRESHET], quality[name], shopper) for name in contest.baselines},
@@ -128,6 +91,7 @@ def evaluate(
         losses={name: compare(quality[name], quality[FRESHET], shopper) for name in ablations.slates},
         sources=ablations.sources,
         fused_recall=ablations.fused_recall,
+        frontier=frontier(asked.replay.sample(FRONTIER_REQUESTS, SEED), contest.recommender),
         cold_start=_cold_start(contest, examination, asked, {name: quality[name] for name in answers}),
         shown_half=_shown_half(contest, asked, catalogue, quality),
         between_trainings=_between_trainings(contest, examination),

@@ -7,6 +7,7 @@ from typing import Final
 from training.evaluation.ablations import FRESHET
 from training.evaluation.between_trainings import BetweenTrainings
 from training.evaluation.cold_start import ColdStart
+from training.evaluation.diversity import Frontier
 from training.evaluation.metrics import to_text
 from training.evaluation.results import Comparison, Result
 from training.evaluation.sources import SourceReport
@@ -64,7 +65,7 @@ class Report:
     """All findings, by the name of the method.
 
     methods: Freshet and the baselines; against: Freshet compared with each baseline; ablations, and how each
-    compares with Freshet (losses); sources, and recall by number of fused candidates.
+    compares with Freshet (losses); sources, and recall by number of fused candidates; frontier of diversity.
     """
 
     conditions: Conditions
@@ -75,6 +76,7 @@ class Report:
     losses: Mapping[str, Comparison]
     sources: Mapping[str, SourceReport]
     fused_recall: Mapping[int, float]
+    frontier: Frontier
     cold_start: ColdStart | None
     shown_half: ShownHalf | None
     between_trainings: BetweenTrainings | None

@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 
 from feature_repo.durable_file import replace_file
 from training.evaluation.ablations import FRESHET
+from training.evaluation.diversity import Frontier
 from training.evaluation.metrics import Interval
 from training.evaluation.report import METRICS, Report
 from training.evaluation.report_page import to_markdown
@@ -17,13 +18,15 @@ from training.evaluation.report_page import to_markdown
 JSON: Final = "report.json"
 MARKDOWN: Final = "report.md"
 PLOT: Final = "quality.png"
+FRONTIER: Final = "diversity.png"
 
 
 def write_report(report: Report, folder: Path) -> None:
-    """Write JSON, Markdown and plot into a folder; each file appears whole."""
+    """Write JSON, Markdown and plots into a folder; each file appears whole."""
     options = orjson.OPT_INDENT_2 | orjson.OPT_NON_STR_KEYS | orjson.OPT_APPEND_NEWLINE
     replace_file(folder / PLOT, quality_plot(report))
-    replace_file(folder / MARKDOWN, to_markdown(report, PLOT).encode())
+    replace_file(folder / FRONTIER, frontier_plot(report.frontier))
+    replace_file(folder / MARKDOWN, to_markdown(report, PLOT, FRONTIER).encode())
     replace_file(folder / JSON, orjson.dumps(asdict(report), option=options))
 
 
@@ -40,6 +43,32 @@ def quality_plot(report: Report) -> bytes:
         axes.barh(names, means, xerr=errors, color=colors)
         axes.set_title(METRICS[metric])
         axes.grid(axis="x", alpha=0.3)
+    return _png(figure)
+
+
+def frontier_plot(frontier: Frontier) -> bytes:
+    """PNG: NDCG@10 against the similarity of the items, along the dial, for each kind of diversity."""
+    figure = Figure(figsize=(7, 4.5), layout="constrained")
+    axes = figure.subplots()
+    for kind, points in frontier.items():
+        similarity, ndcg = (
+            [getattr(point, name) for point in points] for name in ("similarity_at_10", "ndcg_at_10")
+        )
+        axes.plot(similarity, ndcg, marker="o", label=kind.upper())
+        for point in points[::5]:
+            axes.annotate(f"{point.dial:.1f}", (point.similarity_at_10, point.ndcg_at_10))
+    axes.invert_xaxis()
+    axes.set(
+        xlabel="similarity of two items of the first 10",
+        ylabel="NDCG@10",
+        title="Along the dial of diversity",
+    )
+    axes.grid(alpha=0.3)
+    axes.legend()
+    return _png(figure)
+
+
+def _png(figure: Figure) -> bytes:
     content = io.BytesIO()
     figure.savefig(content, format="png", dpi=150)
     return content.getvalue()

@@ -9,15 +9,16 @@ from training.evaluation.report import METRICS, Report
 from training.evaluation.results import Comparison, Result
 
 
-def to_markdown(report: Report, plot: str) -> str:
-    """The page; ``plot`` is the name of a picture beside it."""
+def to_markdown(report: Report, quality: str, frontier: str) -> str:
+    """The page; names of two pictures beside it, of the quality of the methods and the frontier of diversity."""
     sections = [
         f"# Evaluation: {report.conditions.protocol}",
-        f"![NDCG@10 and Recall@20 by method]({plot})",
+        f"![NDCG@10 and Recall@20 by method]({quality})",
         *_methods(report),
         *_shown_half(report),
         *_ablations(report),
         *_sources(report),
+        *_diversity(report, frontier),
         *_cold_start(report),
         *_between_trainings(report),
         *_tuned(report),
@@ -84,6 +85,28 @@ def _sources(report: Report) -> list[str]:
         _table(["source", "quota", "recall", "alone", "ms per request"], rows),
         f"After fusion; the rankers get {report.conditions.candidates}:",
         _table(["candidates", "recall"], fused),
+    ]
+
+
+def _diversity(report: Report, plot: str) -> list[str]:
+    rows = (
+        [
+            kind.upper(),
+            f"{point.dial:.1f}",
+            f"{point.ndcg_at_10:.4f}",
+            str(point.cost.relative),
+            f"{point.recall_at_20:.4f}",
+            f"{point.similarity_at_10:.3f}",
+        ]
+        for kind, points in report.frontier.items()
+        for point in points
+    )
+    return [
+        "## Diversity",
+        "Slates along the dial. Similarity: mean cosine of two items of the first 10. The cost is relative to the "
+        "NDCG@10 at dial 0 of the same requests; paired bootstrap by shopper.",
+        f"![Similarity and NDCG@10 along the dial]({plot})",
+        _table(["kind", "dial", "NDCG@10", "cost", "Recall@20", "similarity"], rows),
     ]
 
 

@@ -23,7 +23,7 @@ from training.evaluation.between_trainings import REFRESHED, STATIC
 from training.evaluation.evaluate import Examination, evaluate, train_before_the_test
 from training.evaluation.protocol import Protocol
 from training.evaluation.protocols import BASKET_PERIOD, CUT, TEST_SHARE, tuned_from
-from training.evaluation.report_files import JSON, MARKDOWN, PLOT
+from training.evaluation.report_files import FRONTIER, JSON, MARKDOWN, PLOT
 from training.evaluation.tuning import POPULARITY, V_STAN
 from training.simulation.simulate import ShopSize, simulate
 
@@ -117,7 +117,7 @@ def test_half_of_a_basket_tells_the_other_half(grocer: Settings, tmp_path: Path)
         assert report.methods[method].scores.recall_at_20.mean > 0.9
     assert report.shown_half.gain[POPULARITY].recall_at_20.absolute.mean == 0
     assert report.cold_start is None
-    assert {path.name for path in tmp_path.iterdir()} == {JSON, MARKDOWN, PLOT}
+    assert {path.name for path in tmp_path.iterdir()} == {JSON, MARKDOWN, PLOT, FRONTIER}
 
 
 @pytest.mark.slow
@@ -145,7 +145,7 @@ def test_freshet_evaluate_prints_and_writes_what_it_found(
     assert ended.value.code == 0
     assert "Freshet against" in out
     folder = settings.home / "evaluation" / "next_item"
-    assert {path.name for path in folder.iterdir()} == {JSON, MARKDOWN, PLOT}
+    assert {path.name for path in folder.iterdir()} == {JSON, MARKDOWN, PLOT, FRONTIER}
     found = orjson.loads((folder / JSON).read_bytes())
     assert found["conditions"]["command"] == " ".join(arguments)
     freshet, popularity = (found["methods"][name]["scores"]["ndcg_at_10"] for name in (FRESHET, POPULARITY))

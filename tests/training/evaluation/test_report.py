@@ -8,6 +8,7 @@ import orjson
 
 from feature_repo.arrays import Int32
 from feature_repo.settings import Settings
+from serving.reranking import DiversityKind
 from tests.training.tiny_log import Happened, at, encoded
 from training.evaluation.ablations import FRESHET
 from training.evaluation.between_trainings import REFRESHED, STATIC, BetweenTrainings
@@ -18,10 +19,11 @@ from training.evaluation.cold_start import (
     scores_by_group,
     shopper_groups,
 )
+from training.evaluation.diversity import DIALS, DialPoint
 from training.evaluation.metrics import CUTOFF, NO_ITEM
 from training.evaluation.next_item import next_item
 from training.evaluation.report import Conditions, Report, ShownHalf
-from training.evaluation.report_files import JSON, MARKDOWN, PLOT, write_report
+from training.evaluation.report_files import FRONTIER, JSON, MARKDOWN, PLOT, write_report
 from training.evaluation.report_page import to_markdown
 from training.evaluation.results import Catalogue, compare, measure, quality_of
 from training.evaluation.sources import SourceReport
@@ -89,6 +91,13 @@ def report() -> Report:
         losses=losses,
         sources={"revisits": SourceReport(quota=64, recall=0.5, alone=0.25, milliseconds=0.1)},
         fused_recall={100: 0.75},
+        frontier={
+            kind: [
+                DialPoint(dial, 0.5, 0.4 - dial / 10, 0.6 - dial / 2, against[BASELINE].ndcg_at_10)
+                for dial in DIALS
+            ]
+            for kind in DiversityKind
+        },
         cold_start=ColdStart({NEW: scores, "3+": scores}, {"1-5": scores}, 0.25, scores[BASELINE]),
         shown_half=ShownHalf(results, {FRESHET: against[BASELINE]}),
         between_trainings=BetweenTrainings(
@@ -99,19 +108,21 @@ def report() -> Report:
 
 def test_what_is_written_is_whole_and_says_the_same(tmp_path: Path) -> None:
     write_report(report(), tmp_path)
-    assert {path.name for path in tmp_path.iterdir()} == {JSON, MARKDOWN, PLOT}
+    assert {path.name for path in tmp_path.iterdir()} == {JSON, MARKDOWN, PLOT, FRONTIER}
     found = orjson.loads((tmp_path / JSON).read_bytes())
     assert found["conditions"] == asdict(CONDITIONS)
     assert found["methods"][FRESHET]["scores"]["ndcg_at_10"] == {"mean": 1.0, "lower": 1.0, "upper": 1.0}
     assert found["methods"][BASELINE]["scores"]["mrr_at_20"]["mean"] == 0.25
     assert found["against"][BASELINE]["recall_at_20"]["relative"]["mean"] == 1.0
     assert found["fused_recall"] == {"100": 0.75}
-    assert (tmp_path / MARKDOWN).read_text() == to_markdown(report(), PLOT)
-    assert (tmp_path / PLOT).read_bytes().startswith(b"\x89PNG")
+    assert (tmp_path / MARKDOWN).read_text() == to_markdown(report(), PLOT, FRONTIER)
+    assert found["frontier"]["mmr"][5]["similarity_at_10"] == 0.35
+    for plot in (PLOT, FRONTIER):
+        assert (tmp_path / plot).read_bytes().startswith(b"\x89PNG")
 
 
 def test_a_page_has_every_table_and_every_row_all_its_cells() -> None:
-    page = to_markdown(report(), PLOT)
+    page = to_markdown(report(), PLOT, FRONTIER)
     for name in (
         FRESHET,
         BASELINE,
@@ -122,6 +133,7 @@ def test_a_page_has_every_table_and_every_row_all_its_cells() -> None:
         STATIC,
         "anew 23 times",
         "12.5% had",
+        "DPP | 0.5",
     ):
         assert name in page
     for block in page.split("\n\n"):
@@ -130,7 +142,7 @@ def test_a_page_has_every_table_and_every_row_all_its_cells() -> None:
 
 
 def test_what_a_protocol_does_not_ask_has_no_section() -> None:
-    page = to_markdown(replace(report(), cold_start=None, shown_half=None, between_trainings=None), PLOT)
+    page = to_markdown(replace(report(), cold_start=None, shown_half=None, between_trainings=None), PLOT, FRONTIER)
     assert "Cold start" not in page
     assert "half of the basket" not in page
     assert "Between trainings" not in page
