@@ -13,8 +13,8 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError,
 
 from feature_repo.errors import InputError
 from feature_repo.ranking_features import SOURCES
-from serving.mixture import EVERYTHING, Mixture, Share
-from serving.query import Group, RankedBy
+from serving.plan import EVERYTHING, FilledBy, Group, Mixture, Plan, RankedBy, Share
+from serving.reranking import DiversityKind
 
 SHIPPED: Final = Path(__file__).with_name("placements.yaml")
 HOME: Final = "home"
@@ -38,15 +38,18 @@ class DeclaredShare(Declared):
 class Placement(Declared):
     """A place of the shop.
 
-    sources: those that are asked, ``everything`` for the mixture that the rankers learned on; same: what a
-    candidate must share with the item that the page is about; rank: who orders the candidates, the rankers or the
-    sources.
+    sources: those that are asked, ``everything`` for the mixture that the rankers learned on; same, caps and
+    diversity: see Plan; rank: who orders the candidates.
     """
 
     about: str = Field(min_length=1)
     sources: Literal["everything"] | dict[str, DeclaredShare]
     same: Group | None = None
     rank: RankedBy = RankedBy.RANKERS
+    fill: FilledBy = FilledBy.POPULAR
+    caps: dict[Group, Annotated[int, Field(ge=1)]] = {}
+    diversity: float = Field(0.0, ge=0, le=1)
+    diversity_kind: DiversityKind = DiversityKind.MMR
 
     @field_validator("sources")
     @classmethod
@@ -56,9 +59,19 @@ class Placement(Declared):
             raise ValueError(f"there is no source {unknown[0]}, only {', '.join(SOURCES)}")
         return sources
 
-    @property
-    def mixture(self) -> Mixture:
-        """The sources in the words of retrieval."""
+    def plan(self, diversity: float | None) -> Plan:
+        """What a slate is made of; ``diversity`` is that of the request, if it asks for any."""
+        return Plan(
+            mixture=self._mixture(),
+            ranked_by=self.rank,
+            filled_by=self.fill,
+            same=self.same,
+            caps=self.caps,
+            diversity=self.diversity if diversity is None else diversity,
+            diversity_kind=self.diversity_kind,
+        )
+
+    def _mixture(self) -> Mixture:
         if isinstance(self.sources, str):
             return EVERYTHING
         return {name: Share(share.quota, share.weight) for name, share in self.sources.items()}

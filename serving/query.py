@@ -2,8 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from enum import StrEnum
-from typing import Final, Literal
+from typing import Final
 
 import numpy as np
 import pyarrow as pa
@@ -17,20 +16,9 @@ from feature_repo.schema import CATEGORY_SEPARATOR, EventType, Item
 from feature_repo.session_features import encode_window
 from feature_repo.session_window import WindowEvent
 from serving.bundle import Bundle
-from serving.mixture import EVERYTHING, Mixture
+from serving.plan import FOR_ANYTHING, Plan
 
 DEFAULT_SLATE_SIZE: Final = 20
-
-Group = Literal["category", "department", "brand"]
-"""Columns of the items by which they belong together."""
-
-
-class RankedBy(StrEnum):
-    """Who orders the candidates of a slate: the rankers, the fusion of what the sources say, or both together."""
-
-    RANKERS = "rankers"
-    SOURCES = "sources"
-    BOTH = "both"
 
 
 @dataclass(frozen=True)
@@ -50,8 +38,8 @@ class Question:
     events: the shopper's window, oldest first; shopper_key: whose batch features to use; as_of: microseconds
     since 1970, UTC; k: length of the slate; context_items and cart: what the page shows, taken as seen and carted
     right now and never recommended; text: what the shopper searches for; repeat_last: whether the newest
-    interaction's item may come again; online: batch features that were brought online since the training; mixture,
-    ranked_by: see Query; same: what a recommended item must share with the first of the context's.
+    interaction's item may come again; online: batch features that were brought online since the training; plan:
+    what the slate is made of.
     """
 
     events: Sequence[WindowEvent]
@@ -64,10 +52,7 @@ class Question:
     filters: Filters = Filters()
     repeat_last: bool = False
     online: OnlineUser | None = None
-    mixture: Mixture = field(default_factory=lambda: EVERYTHING)
-    ranked_by: RankedBy = RankedBy.RANKERS
-    same: Group | None = None
-    diversity: float = 0.0
+    plan: Plan = FOR_ANYTHING
 
     def encode(self, bundle: Bundle, activity: Activity = UNKNOWN_ACTIVITY) -> "Query":
         """The same question in the indexes of ``bundle``, asked when items have this ``activity``."""
@@ -88,16 +73,14 @@ class Question:
             k=self.k,
             excluded=np.concatenate([page.items, page.cart, shown]),
             allowed=_both(_allowed(bundle, self.filters), self._alike(bundle, page)),
-            mixture=self.mixture,
-            ranked_by=self.ranked_by,
-            diversity=self.diversity,
+            plan=self.plan,
         )
 
     def _alike(self, bundle: Bundle, page: Page) -> Bool | None:
         """bool[items]: those that share with the page's item what they must; None for all."""
-        if self.same is None or not page.items.size:
+        if self.plan.same is None or not page.items.size:
             return None
-        groups: Int32 = getattr(bundle.items, self.same)
+        groups: Int32 = getattr(bundle.items, self.plan.same)
         mine = groups[page.items[0]]
         return None if mine < 0 else groups == mine
 
@@ -107,26 +90,23 @@ class Query:
     """One request, in terms of one bundle: its indexes of items.
 
     k: length of the slate; excluded int32[m]: items that may not be shown; allowed bool[items]: the items that
-    the request's filters leave, None for all; mixture: the sources that are asked; ranked_by: who orders what they
-    bring.
+    the request's filters leave, None for all; plan: what the slate is made of.
     """
 
     shopper: ShopperState
     k: int
     excluded: Int32 = field(default_factory=lambda: np.zeros(0, np.int32))
     allowed: Bool | None = None
-    mixture: Mixture = field(default_factory=lambda: EVERYTHING)
-    ranked_by: RankedBy = RankedBy.RANKERS
-    diversity: float = 0.0
+    plan: Plan = FOR_ANYTHING
 
 
 @dataclass(frozen=True)
 class Slate:
     """An ordered answer and what it was computed from.
 
-    items int32[k'] (fewer than k only when the shop has no more that may be shown) with scores float32[k'], best
-    first unless the query asks for diversity; the last ``filled`` of them came from popularity because the
-    candidates were used up.
+    items int32[k'] with scores float32[k'], best first unless the plan asks for caps or diversity; fewer than k
+    where the shop has no more that may be shown, or the plan fills up with nothing. ``filled`` of them came from
+    popularity because the candidates did not suffice; relaxed: names of the caps that even so could not be kept.
     candidates and features (float32[candidates, len(RANKING_COLUMNS)]): all that were ranked.
     """
 
@@ -135,6 +115,7 @@ class Slate:
     filled: int
     candidates: Candidates
     features: Float32
+    relaxed: tuple[str, ...] = ()
 
 
 def _known(item_ids: Sequence[str], bundle: Bundle) -> Int32:

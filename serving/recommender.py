@@ -7,16 +7,20 @@ from typing import Final
 
 import numpy as np
 
-from feature_repo.arrays import Float32
+from feature_repo.arrays import Float32, Int32
 from feature_repo.ranking_features import Candidates, Interest, ranking_matrix
 from serving import reranking
 from serving.bundle import Bundle
-from serving.query import Query, RankedBy, Slate
+from serving.plan import FilledBy, Plan, RankedBy
+from serving.query import Query, Slate
 from serving.ranking import rank
 from serving.retrieval import reciprocal_rank, retrieve
 
 RANKERS_SHARE: Final = 0.3
 """What the rankers weigh where they order together with the sources: they move what fits about equally."""
+
+SPARE: Final = 100
+"""Popular items that stand by where caps may keep the candidates out."""
 
 Stage = Callable[[str], AbstractContextManager[object]]
 """Called with a stage's name around its work, to measure it."""
@@ -69,27 +73,35 @@ class Recommender:
         scores = rank(self.bundle.rankers, np.concatenate(features))
         ends = np.cumsum([0, *(len(matrix) for matrix in features)])
         return [
-            _ordered(query.ranked_by, scores[start:end], found.fused)
+            _ordered(query.plan.ranked_by, scores[start:end], found.fused)
             for query, found, (start, end) in zip(queries, candidates, pairwise(ends), strict=True)
         ]
 
     def _slate(self, query: Query, candidates: Candidates, features: Float32, scores: Float32) -> Slate:
-        rows = reranking.select(candidates.items, scores, query.k, self._rules(query, candidates)).rows
-        items, slate_scores = candidates.items[rows], scores[rows]
-        ranked = items.size
-        if ranked < query.k:
-            popular = self.bundle.popularity.items
-            keep = reranking.may_show(
-                popular, query.excluded, self.bundle.availability.available, query.allowed
-            )
-            items, slate_scores = reranking.fill(items, slate_scores, popular[keep], query.k)
-        return Slate(items, slate_scores, items.size - ranked, candidates, features)
+        items, scores = self._lengthened(query, candidates.items, scores)
+        rows, relaxed = reranking.select(items, scores, query.k, self._rules(query.plan, items))
+        filled = int(np.count_nonzero(rows >= candidates.items.size))
+        return Slate(items[rows], scores[rows], filled, candidates, features, relaxed)
 
-    def _rules(self, query: Query, candidates: Candidates) -> reranking.Rules:
-        if not query.diversity:
-            return reranking.NO_RULES
-        vectors = self.bundle.tower.embeddings[candidates.items]
-        return reranking.Rules(diversity=reranking.Diversity(query.diversity, vectors))
+    def _lengthened(self, query: Query, items: Int32, scores: Float32) -> tuple[Int32, Float32]:
+        """The candidates and, where they may not suffice, popular items behind them."""
+        size = items.size + SPARE if query.plan.caps else query.k
+        if items.size >= size or query.plan.filled_by == FilledBy.NOTHING:
+            return items, scores
+        popular = self.bundle.popularity.items
+        keep = reranking.may_show(popular, query.excluded, self.bundle.availability.available, query.allowed)
+        return reranking.fill(items, scores, popular[keep], size)
+
+    def _rules(self, plan: Plan, items: Int32) -> reranking.Rules:
+        diversity = None
+        if plan.diversity:
+            vectors = self.bundle.tower.embeddings[items]
+            diversity = reranking.Diversity(plan.diversity, vectors, plan.diversity_kind)
+        columns = (
+            (group, getattr(self.bundle.items, group)[items], most) for group, most in plan.caps.items()
+        )
+        return reranking.Rules(caps=[reranking.Cap(*column) for column in columns], diversity=diversity)
+
 
 def _ordered(ranked_by: RankedBy, ranked: Float32, fused: Float32) -> Float32:
     """float32[n]: by what candidates are ordered; both ``ranked`` and ``fused`` are of these candidates."""

@@ -8,7 +8,7 @@ import numpy as np
 from feature_repo.arrays import Float32
 from feature_repo.ranking_features import SOURCES, Candidates, Interest
 from serving.bundle import Bundle
-from serving.mixture import weights
+from serving.plan import weights
 from serving.query import Query
 from serving.sources.bought_together import bought_together
 from serving.sources.content import content
@@ -56,14 +56,14 @@ if tuple(RETRIEVERS) != SOURCES:
 
 def retrieve(bundle: Bundle, query: Query, interest: Interest, size: int) -> Candidates:
     """The ``size`` best candidates of the query's mixture by reciprocal rank fusion, all of them allowed."""
-    return fuse(ask_sources(bundle, query, interest), weights(query.mixture), size)
+    return fuse(ask_sources(bundle, query, interest), weights(query.plan.mixture), size)
 
 
 def ask_sources(bundle: Bundle, query: Query, interest: Interest) -> list[Retrieved]:
     """What each of SOURCES brings; nothing where the query's mixture leaves it out."""
     return [
-        source(bundle, query.shopper, interest, Reach(query.mixture[name].quota, query.allowed))
-        if name in query.mixture
+        source(bundle, query.shopper, interest, Reach(query.plan.mixture[name].quota, query.allowed))
+        if name in query.plan.mixture
         else NOTHING
         for name, source in RETRIEVERS.items()
     ]

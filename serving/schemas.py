@@ -12,6 +12,7 @@ from feature_repo.event_log import Verdict
 from feature_repo.schema import ID_PATTERN, MAX_QUERY_LENGTH, EventType
 from serving.hydration import Degraded
 from serving.placements import HOME
+from serving.plan import Group
 from serving.query import DEFAULT_SLATE_SIZE
 
 MAX_CONTEXT: Final = 100
@@ -153,6 +154,12 @@ class RecommendationRequest(Received):
     repeat_last_item: bool = Field(
         default=False, description="Whether the item of the newest interaction may come again."
     )
+    diversity: float | None = Field(
+        None,
+        ge=0,
+        le=1,
+        description="From the order as it is, 0, to items that differ above all, 1; the placement's if absent.",
+    )
 
 
 class SlateItem(BaseModel):
@@ -182,12 +189,13 @@ class FeatureAge(BaseModel):
 
 
 class Recommendations(BaseModel):
-    """A slate. It is shorter than ``k`` only when the shop has no more that may be shown."""
+    """A slate. It is shorter than ``k`` where no more may be shown, or no more fits a search."""
 
     request_id: str
     items: list[SlateItem]
     model_version: str
     degraded: list[Degraded] = Field(description="What had to be left out.")
+    relaxed: list[Group] = Field(description="Caps of the placement that too few items were there to keep.")
     feature_age: FeatureAge
 
 

@@ -114,9 +114,7 @@ class Service:
                 filters=Filters(**dict(request.filters)),
                 repeat_last=request.repeat_last_item,
                 online=shopper.features,
-                mixture=placement.mixture,
-                ranked_by=placement.rank,
-                same=placement.same,
+                plan=placement.plan(request.diversity),
             )
             query = question.encode(bundle, self.activity.of(bundle))
         [slate] = recommender.recommend([query], self.metrics.stage)
@@ -143,6 +141,7 @@ class Service:
             items=_slate_items(shown, bundle.calibration),
             model_version=bundle.manifest.version,
             degraded=degraded,
+            relaxed=list(slate.relaxed),
             feature_age=age,
         )
 

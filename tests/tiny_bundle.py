@@ -25,8 +25,8 @@ from serving.calibration import Calibration
 from serving.indexes import GroupedLists, Neighbours, PopularityLists, Segments, SessionIndex, UserHistories
 from serving.live_version import set_current
 from serving.ranking import Rankers
-from serving.text_index import TextIndex
 from serving.session_encoder import AGES, QUERY, STEPS, TYPES, VALUES, EncoderItems, SessionEncoder
+from serving.text_index import TextIndex
 
 TRAINED_AT = 1_750_000_000_000_000
 """2025-06-15, in microseconds: the training of the tiny bundle ends here."""

@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 
@@ -40,8 +40,7 @@ class Cap:
         return replace(self, group=self.group[rows])
 
 
-@dataclass(frozen=True)
-class Selection:
+class Selection(NamedTuple):
     """rows int64[k']: the candidates of a slate in its order; relaxed: names of the caps that it does not keep."""
 
     rows: Int64

@@ -230,7 +230,11 @@ async def test_a_request_that_is_no_list_of_events_is_refused(
         ({"filters": {"colour": "blue"}}, "filters.colour"),
         ({"repeat_last_item": "yes"}, "repeat_last_item"),
         ({"repeat_last_item": 1}, "repeat_last_item"),
-        ({"diversity": 0.5}, "diversity"),
+        ({"diversity": -0.1}, "diversity"),
+        ({"diversity": 1.1}, "diversity"),
+        ({"diversity": "0.5"}, "diversity"),
+        ({"diversity": True}, "diversity"),
+        ({"explain": True}, "explain"),
     ],
     ids=lambda value: repr(value)[:40],
 )

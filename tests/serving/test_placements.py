@@ -1,15 +1,17 @@
 """Places of the shop: declared in YAML, checked as a whole, each with slates of its own."""
 
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from feature_repo.errors import InputError
-from serving.mixture import EVERYTHING, Share
+from feature_repo.settings import Settings
 from serving.placements import HOME, SHIPPED, read_placements
-from tests.serving.conftest import Api, item_ids
-from tests.tiny_bundle import BOUGHT_TOGETHER, CATEGORY_OF
+from serving.plan import EVERYTHING, Share
+from tests.serving.conftest import Api, BreakableLog, Fields, item_ids, running_api
+from tests.tiny_bundle import BOUGHT_TOGETHER, CATEGORY_OF, TRENDING, publish, tiny_bundle
 
 HOME_ONLY = "home:\n  about: anything\n  sources: everything\n"
 
@@ -33,7 +35,7 @@ def declared(folder: Path, text: str) -> Path:
         ),
         (f"{HOME_ONLY}shelf:\n  sources: everything\n", "line 4: shelf.about: Field required"),
         (f"{HOME_ONLY}  colour: red\n", "line 4: home.colour: Extra inputs"),
-        (f"{HOME_ONLY}  rank: chance\n", "line 4: home.rank: Input should be 'rankers' or 'sources'"),
+        (f"{HOME_ONLY}  rank: chance\n", "line 4: home.rank: Input should be 'rankers', 'sources' or 'both'"),
         (f"{HOME_ONLY}{HOME_ONLY}", "line 4: home stands twice"),
         ("home: [\n", "line 2: "),
         ("shelf:\n  about: x\n  sources: everything\n", "declares no placement home"),
@@ -55,12 +57,12 @@ def test_a_placement_is_added_by_declaring_it(tmp_path: Path) -> None:
     shelf = "shelf:\n  about: x\n  sources:\n    popular: {quota: 7}\n    trending: {quota: 3, weight: 0.5}\n"
     placements = read_placements(declared(tmp_path, HOME_ONLY + shelf))
     assert list(placements) == [HOME, "shelf"]
-    assert placements["shelf"].mixture == {"popular": Share(7, 1.0), "trending": Share(3, 0.5)}
+    assert placements["shelf"].plan(None).mixture == {"popular": Share(7, 1.0), "trending": Share(3, 0.5)}
 
 
 def test_what_is_shipped_is_right_and_home_asks_every_source() -> None:
     shipped = read_placements(SHIPPED)
-    assert shipped[HOME].mixture == EVERYTHING
+    assert shipped[HOME].plan(None).mixture == EVERYTHING
     assert {"item", "substitutes", "complements"} <= set(shipped)
 
 
@@ -97,3 +99,54 @@ async def test_a_search_finds_what_was_meant(api: Api, query: str) -> None:
     slate = await api.recommend(visitor_id="vera", placement="search", k=1, context={"query": query})
     assert item_ids(slate) == ["teapot"]
     assert slate["items"][0]["sources"] == ["text"]
+
+
+def replace_home(settings: Settings, name: str) -> Settings:
+    """The same settings for another home."""
+    home = settings.home / name
+    home.mkdir()
+    return settings.model_copy(update={"home": home})
+
+
+async def slate_of(settings: Settings, declaration: str, **request: Any) -> Fields:
+    """The reply to a request for a placement declared like this."""
+    path = declared(settings.home, f"{HOME_ONLY}shelf:\n  about: x\n{declaration}")
+    publish(settings.models_dir, tiny_bundle())
+    with_shelf = settings.model_copy(update={"placements": path})
+    async with running_api(with_shelf, BreakableLog(with_shelf)) as api:
+        return await api.recommend(placement="shelf", **request)
+
+
+@pytest.mark.anyio
+async def test_a_cap_holds_on_the_page_or_the_reply_names_it(api_settings: Settings) -> None:
+    capped = "  sources: {popular: {quota: 3}}\n  caps: {category: 2}\n"
+    slate = await slate_of(api_settings, capped, k=5)
+    counts = Counter(CATEGORY_OF[item] for item in item_ids(slate))
+    assert max(counts.values()) == 2
+    assert slate["relaxed"] == []
+
+
+@pytest.mark.anyio
+async def test_a_cap_that_cannot_be_kept_is_named(api_settings: Settings) -> None:
+    capped = "  sources: everything\n  caps: {category: 2}\n"
+    slate = await slate_of(api_settings, capped, k=9)
+    assert len(slate["items"]) == 9
+    assert slate["relaxed"] == ["category"]
+
+
+@pytest.mark.anyio
+async def test_where_a_placement_fills_up_with_nothing_the_slate_is_shorter(api_settings: Settings) -> None:
+    slate = await slate_of(api_settings, "  sources: {trending: {quota: 3}}\n  fill: nothing\n", k=9)
+    assert set(item_ids(slate)) == set(TRENDING)
+
+
+@pytest.mark.anyio
+async def test_a_request_may_ask_for_another_diversity_than_the_placement(api_settings: Settings) -> None:
+    diverse = "  sources: everything\n  diversity: 1\n"
+    of_request = "  sources: everything\n"
+    first, second = (replace_home(api_settings, name) for name in ("first", "second"))
+    of_placement = item_ids(await slate_of(first, diverse, k=4))
+    assert of_placement != item_ids(await slate_of(second, of_request, k=4))
+    assert of_placement == item_ids(
+        await slate_of(replace_home(api_settings, "third"), of_request, k=4, diversity=1)
+    )

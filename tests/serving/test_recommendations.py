@@ -12,7 +12,7 @@ from feature_repo.online_user import OnlineUser
 from feature_repo.schema import SECOND
 from feature_repo.settings import Settings
 from tests.serving.conftest import Api, BreakableLog, click, item_ids, running_api
-from tests.tiny_bundle import NAMES, SOLD_OUT, TRAINED_AT, price_of, publish, tiny_bundle
+from tests.tiny_bundle import CATEGORY_OF, NAMES, SOLD_OUT, TRAINED_AT, price_of, publish, tiny_bundle
 
 pytestmark = pytest.mark.anyio
 
@@ -167,6 +167,16 @@ async def test_before_the_first_model_one_is_told_to_train(
 
 async def test_a_slate_is_no_longer_than_asked(api: Api) -> None:
     assert item_ids(await api.recommend(k=3)) == POPULAR[:3]
+
+
+async def test_a_diverse_slate_turns_to_other_categories_sooner(api: Api) -> None:
+    alike = item_ids(await api.recommend())
+    diverse = item_ids(await api.recommend(diversity=1))
+    assert item_ids(await api.recommend(diversity=0)) == alike
+    assert sorted(diverse) == sorted(alike)
+    assert diverse[0] == alike[0]
+    kinds = [len({CATEGORY_OF[name] for name in slate[:3]}) for slate in (alike, diverse)]
+    assert kinds == [2, 3]
 
 
 async def test_every_request_has_an_id_of_its_own(api: Api) -> None:

@@ -20,6 +20,7 @@ from feature_repo.schema import CATEGORY_SEPARATOR, DAY, HOUR, ITEM_SCHEMA, MINU
 from feature_repo.session_window import WindowEvent
 from feature_repo.user_tower import UserTower
 from serving.bundle import Bundle, read_bundle, write_bundle
+from serving.plan import Plan
 from serving.query import Filters, Question, Slate
 from serving.ranking import Rankers, rank
 from serving.recommender import Recommender
@@ -320,7 +321,7 @@ def test_each_stage_is_measured_once_per_call_in_the_order_of_the_work() -> None
 @settings(deadline=None, max_examples=40)
 @given(questions(), st.floats(0, 1))
 def test_a_diverse_slate_is_as_full_and_begins_with_the_best(asked: Question, dial: float) -> None:
-    [slate], [diverse] = answers(shop(), asked), answers(shop(), replace(asked, diversity=dial))
+    [slate], [diverse] = answers(shop(), asked), answers(shop(), replace(asked, plan=Plan(diversity=dial)))
     assert diverse.items.size == slate.items.size == len(set(diverse.items.tolist()))
     np.testing.assert_array_equal(diverse.items[:1], slate.items[:1])
     assert set(shop().item_ids[diverse.items].tolist()) <= set(shown(asked))
@@ -334,7 +335,7 @@ def test_the_more_diverse_the_less_alike_are_the_items() -> None:
     asked = Question(events=[], shopper_key=None, as_of=NOW, k=8)
 
     def likeness(dial: float) -> float:
-        [slate] = answers(shop(), replace(asked, diversity=dial))
+        [slate] = answers(shop(), replace(asked, plan=Plan(diversity=dial)))
         vectors = shop().tower.embeddings[slate.items]
         return float(np.square(vectors.sum(axis=0)).sum())
 

@@ -10,7 +10,7 @@ from feature_repo.ranking_features import SOURCES, ShopperState
 from feature_repo.schema import EventType
 from feature_repo.session_features import encode_window
 from feature_repo.session_window import WindowEvent
-from serving.mixture import EVERYTHING, Share, weights
+from serving.plan import EVERYTHING, Plan, Share, weights
 from serving.query import Query
 from serving.retrieval import FUSION_CONSTANT, RETRIEVERS, fuse, retrieve
 from serving.sources.source import NOTHING, Reach, Retrieved
@@ -86,7 +86,8 @@ def test_sources_stand_in_the_order_of_the_ranking_schema_each_with_a_quota_and_
 
 def test_a_source_that_a_mixture_leaves_out_brings_nothing() -> None:
     state = shopper(*HISTORY, key=KNOWN_SHOPPER)
-    query = Query(state, k=1, mixture={"covisitation": Share(1, 1.0), "popular": Share(2, 0.5)})
+    mixture = {"covisitation": Share(1, 1.0), "popular": Share(2, 0.5)}
+    query = Query(state, k=1, plan=Plan(mixture))
     everything = retrieve(TINY, query, TINY.interest(state), len(NAMES))
     numbers = (~np.isnan(everything.ranks)).sum(axis=0)
     assert dict(zip(SOURCES, numbers.tolist(), strict=True)) == dict.fromkeys(SOURCES, 0) | {

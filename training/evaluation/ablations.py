@@ -15,7 +15,7 @@ from feature_repo.arrays import Int32
 from feature_repo.item_activity import UNKNOWN_ACTIVITY
 from feature_repo.ranking_features import SOURCES, Candidates, Interest
 from serving.bundle import Bundle
-from serving.mixture import weights
+from serving.plan import weights
 from serving.query import Query
 from serving.ranking import Rankers
 from serving.recommender import Recommender
@@ -53,7 +53,7 @@ class PreparedRecommender(Recommender):
 
     def retrieve(self, query: Query, interest: Interest) -> Candidates:
         """What was found, fused and cut to the number of candidates."""
-        return fuse(self._looked_up[id(query)].retrieved, weights(query.mixture), self.candidates)
+        return fuse(self._looked_up[id(query)].retrieved, weights(query.plan.mixture), self.candidates)
 
 
 @dataclass(frozen=True)

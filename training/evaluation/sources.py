@@ -10,7 +10,7 @@ import numpy as np
 from feature_repo.arrays import Bool, Float64, Int32
 from feature_repo.ranking_features import SOURCES, Interest
 from serving.bundle import Bundle
-from serving.mixture import EVERYTHING, weights
+from serving.plan import EVERYTHING, weights
 from serving.query import Query
 from serving.retrieval import RETRIEVERS, fuse
 from serving.session_encoder import NOTHING_EXPECTED

@@ -142,7 +142,9 @@ def test_a_page_has_every_table_and_every_row_all_its_cells() -> None:
 
 
 def test_what_a_protocol_does_not_ask_has_no_section() -> None:
-    page = to_markdown(replace(report(), cold_start=None, shown_half=None, between_trainings=None), PLOT, FRONTIER)
+    page = to_markdown(
+        replace(report(), cold_start=None, shown_half=None, between_trainings=None), PLOT, FRONTIER
+    )
     assert "Cold start" not in page
     assert "half of the basket" not in page
     assert "Between trainings" not in page
