@@ -219,7 +219,7 @@ async def test_a_request_that_is_no_list_of_events_is_refused(
         ({"placement": "\x1b[31m"}, "placement"),
         ({"context": {"item_ids": ["mug"] * 101}}, "context.item_ids"),
         ({"context": {"cart": ["mug", 5]}}, "context.cart.1"),
-        ({"context": {"query": "tea"}}, "context.query"),
+        ({"context": {"query": ""}}, "context.query"),
         ({"context": []}, "context"),
         ({"context": None}, "context"),
         ({"filters": {"brands": []}}, "filters.brands"),
