@@ -9,6 +9,7 @@ from enum import StrEnum
 from typing import Protocol, Self
 from zlib import crc32
 
+from feature_repo.catalog_changes import CatalogLog
 from feature_repo.erasure import Erasure, Removed, Trace
 from feature_repo.events import LoggedEvent
 from feature_repo.log_reader import LogReader
@@ -91,6 +92,10 @@ class EventLog(Protocol):
 
     async def item_counts(self, partition: int, buckets: Sequence[tuple[str, int]]) -> list[dict[str, int]]:
         """Of each bucket, given by the name of its window and its start: the events by TYPE:ITEM."""
+
+    @property
+    def catalog(self) -> CatalogLog:
+        """The changes of the catalog."""
 
     async def publish_activity(self, message: bytes) -> None:
         """Put a message about the items' activity in the place of the one before, for MESSAGE_SECONDS."""

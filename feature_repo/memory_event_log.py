@@ -6,6 +6,7 @@ It keeps the promises of EventLog but one: nothing expires, neither windows nor 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 
+from feature_repo.catalog_changes import CatalogLog
 from feature_repo.erasure import Erasure, Removed, Store, Trace
 from feature_repo.event_log import (
     Shopper,
@@ -17,6 +18,7 @@ from feature_repo.event_log import (
 )
 from feature_repo.events import LoggedEvent
 from feature_repo.log_reader import LogReader
+from feature_repo.memory_catalog_log import MemoryCatalogLog
 from feature_repo.memory_log_reader import MemoryLetterReader, MemoryLogReader, MemoryStream
 from feature_repo.online_user import OnlineUser
 from feature_repo.schema import EventType, shopper_key
@@ -34,6 +36,7 @@ class MemoryEventLog:
         self._windows: dict[str, list[WindowEvent]] = {}
         self._exposures: defaultdict[str, dict[str, int]] = defaultdict(dict)
         self._links: dict[str, tuple[int, str, str]] = {}
+        self._catalog = MemoryCatalogLog()
         self._activity: bytes | None = None
         self.features: dict[str, OnlineUser] = {}
 
@@ -71,6 +74,11 @@ class MemoryEventLog:
     async def item_counts(self, partition: int, buckets: Sequence[tuple[str, int]]) -> list[dict[str, int]]:
         """See EventLog."""
         return [dict(self._streams[partition].counts.get(bucket, {})) for bucket in buckets]
+
+    @property
+    def catalog(self) -> CatalogLog:
+        """See EventLog."""
+        return self._catalog
 
     async def publish_activity(self, message: bytes) -> None:
         """See EventLog. It holds for ever."""

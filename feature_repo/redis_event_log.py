@@ -9,6 +9,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
 from feature_repo.activity_message import MESSAGE_SECONDS
+from feature_repo.catalog_changes import CatalogLog
 from feature_repo.erasure import Erasure, Removed, Trace
 from feature_repo.event_log import (
     Shopper,
@@ -21,6 +22,7 @@ from feature_repo.event_log import (
 from feature_repo.events import LoggedEvent
 from feature_repo.log_reader import LogReader
 from feature_repo.online_user import USER_FIELDS, decode_user, user_key
+from feature_repo.redis_catalog_log import RedisCatalogLog
 from feature_repo.redis_erasure import RedisErasure
 from feature_repo.redis_functions import Call, RedisFunctions, explained
 from feature_repo.redis_layout import (
@@ -125,6 +127,11 @@ class RedisEventLog:
                     pipe.hgetall(count_key(partition, window, start))
                 found = await pipe.execute()
         return [{field.decode(): int(number) for field, number in counts.items()} for counts in found]
+
+    @property
+    def catalog(self) -> CatalogLog:
+        """See EventLog."""
+        return RedisCatalogLog(self._client)
 
     async def publish_activity(self, message: bytes) -> None:
         """See EventLog."""

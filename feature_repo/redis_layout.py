@@ -4,6 +4,7 @@
     freshet:{p}:dead            stream      entries that a group could not process, with the group and the reason
     freshet:{p}:count:WINDOW:START hash     events by type and item, in the bucket that began then (microseconds)
     freshet:activity            string      what was last published of the items' activity, of all partitions
+    freshet:catalog             stream      changes of the catalog, as JSON in the field ``change``
     freshet:{p}:seen:EVENT_ID   string      dedup mark
     freshet:{p}:window:SHOPPER  sorted set  newest events by (timestamp, event_id), impressions left out
     freshet:{p}:shown:SHOPPER   sorted set  item_id by the latest time it was shown
@@ -22,6 +23,7 @@ import orjson
 from feature_repo.session_window import WindowEvent
 
 EVENT_FIELD: Final = b"event"
+CHANGE_FIELD: Final = b"change"
 GROUP_FIELD: Final = b"group"
 REASON_FIELD: Final = b"reason"
 """Of a dead letter, beside its event."""
@@ -46,6 +48,7 @@ def count_key(partition: int, window: str, start: int) -> str:
 
 
 ACTIVITY_KEY: Final = "freshet:activity"
+CATALOG_KEY: Final = "freshet:catalog"
 
 
 def count_field(event_type: str, item_id: str) -> str:

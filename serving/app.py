@@ -11,12 +11,15 @@ from feature_repo.event_log import EventLog
 from feature_repo.settings import Settings
 from serving.body_limit import BodyLimit
 from serving.error_replies import add_error_replies
+from serving.item_routes import create_item_router
 from serving.metrics import TimedRequests
 from serving.routes import create_router
 from serving.service import Service
 
 LOG_SECONDS: Final = 1.0
 """Pause between two looks at what the event log tells of all shoppers, and at how full it is."""
+CATALOG_SECONDS: Final = 0.25
+"""Pause between two looks at what changed in the catalog: it acts within a second."""
 _AGAIN_SECONDS: Final = 0.1
 
 
@@ -32,6 +35,7 @@ def create_app(settings: Settings, log: EventLog) -> FastAPI:
                 asyncio.create_task(_watch(look, seconds))
                 for look, seconds in (
                     (service.model.look, settings.bundle_poll_seconds),
+                    (service.catalog.look, CATALOG_SECONDS),
                     (service.activity.look, LOG_SECONDS),
                     (service.load_shedding.look, LOG_SECONDS),
                 )
@@ -45,6 +49,7 @@ def create_app(settings: Settings, log: EventLog) -> FastAPI:
     app = FastAPI(title="Freshet", summary="Recommendations that follow the click.", lifespan=lifespan)
     app.state.service = service
     app.include_router(create_router(service))
+    app.include_router(create_item_router(service))
     add_error_replies(app)
     app.add_middleware(BodyLimit, limit=settings.max_body_bytes)
     app.add_middleware(TimedRequests, metrics=service.metrics)

@@ -8,6 +8,7 @@ from feature_repo.errors import BundleError
 from feature_repo.schema import SECOND, EventType
 from feature_repo.session_window import WindowEvent
 from serving.bundle import read_bundle
+from serving.live_catalog import LiveCatalog
 from serving.live_version import CURRENT, REFRESHED, live_directories
 from serving.metrics import Metrics
 from serving.query import Question
@@ -19,9 +20,10 @@ logger = logging.getLogger(__name__)
 class LiveModel:
     """The recommender of the bundle that is live under ``models``, once ``look`` has seen it."""
 
-    def __init__(self, models: Path, candidates: int, metrics: Metrics) -> None:
+    def __init__(self, models: Path, candidates: int, catalog: LiveCatalog, metrics: Metrics) -> None:
         self._models = models
         self._candidates = candidates
+        self._catalog = catalog
         self._metrics = metrics
         self._recommender: Recommender | None = None
         self._directory: Path | None = None
@@ -64,7 +66,8 @@ class LiveModel:
         if directory == self._directory:
             return True
         try:
-            loaded = await asyncio.to_thread(_load, directory, self._candidates)
+            bundle = await self._catalog.lay_over(await asyncio.to_thread(read_bundle, directory))
+            loaded = await asyncio.to_thread(_warmed, Recommender(bundle, self._candidates))
         except Exception as error:
             self._refuse(error)
             return False
@@ -87,9 +90,8 @@ def _written(path: Path) -> tuple[int, int] | None:
     return found.st_mtime_ns, found.st_ino
 
 
-def _load(directory: Path, candidates: int) -> Recommender:
-    """A recommender that has answered once, so the first shopper does not wait for lookups to be built."""
-    recommender = Recommender(read_bundle(directory), candidates)
+def _warmed(recommender: Recommender) -> Recommender:
+    """The recommender, which has answered once, so the first shopper does not wait for lookups to be built."""
     bundle = recommender.bundle
     as_of = bundle.manifest.training_end
     events = [

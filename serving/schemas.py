@@ -7,6 +7,7 @@ from typing import Annotated, Final, Literal
 import orjson
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
+from feature_repo.catalog_changes import CatalogChange
 from feature_repo.erasure import Store
 from feature_repo.event_log import Verdict
 from feature_repo.schema import ID_PATTERN, MAX_QUERY_LENGTH, EventType
@@ -18,6 +19,8 @@ from serving.query import DEFAULT_SLATE_SIZE
 MAX_CONTEXT: Final = 100
 """Items, or brands, that one list of a request may name."""
 MAX_PROPERTIES_BYTES: Final = 4096
+MAX_DESCRIPTION: Final = 10_000
+MAX_EMBEDDING: Final = 4096
 MAX_POSITION: Final = 2**31 - 1
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -100,6 +103,48 @@ class ReceivedEvent(Received):
     value: Number | None = Field(None, description="A rating.")
     campaign_id: Id | None = None
     properties: Properties = None
+
+
+class ReceivedItem(Received):
+    """A row of the catalog as a shop sends it: what is left out, the item does not have."""
+
+    item_id: Id
+    title: Text | None = None
+    category: Text | None = Field(None, description="Path, `home > kitchen > kettles`.")
+    brand: Text | None = None
+    price: Amount | None = None
+    available: bool | None = None
+    created_at: Timestamp | None = None
+    description: str | None = Field(None, max_length=MAX_DESCRIPTION)
+    tags: list[Text] | None = Field(None, max_length=MAX_CONTEXT)
+    margin: Number | None = None
+    image_embedding: list[Number] | None = Field(None, max_length=MAX_EMBEDDING)
+    properties: Properties = None
+
+    def change(self) -> CatalogChange:
+        """All that there is to say of the item."""
+        values = dict(self)
+        return CatalogChange(values.pop("item_id"), values)
+
+
+class ReceivedOffer(Received):
+    """What changes of an item every hour; what is left out stays as it is."""
+
+    item_id: Id
+    price: Amount | None = None
+    available: bool | None = None
+
+    def change(self) -> CatalogChange:
+        """What is said of the item."""
+        return CatalogChange(
+            self.item_id, {name: getattr(self, name) for name in self.model_fields_set - {"item_id"}}
+        )
+
+
+class ChangedItems(BaseModel):
+    """How many items of the catalog change."""
+
+    items: int
 
 
 class EventResult(BaseModel):

@@ -12,6 +12,7 @@ from uuid import uuid4
 import orjson
 
 from feature_repo.arrays import Float32
+from feature_repo.catalog_changes import CatalogChange
 from feature_repo.erasure import ON_DISK, ONLINE, Erasure, PendingErasures
 from feature_repo.errors import LogUnavailableError
 from feature_repo.event_log import EventLog, Shopper, Verdict
@@ -24,6 +25,7 @@ from serving.calibration import Calibration
 from serving.hydration import answers, hydrate
 from serving.ingestion import to_log
 from serving.live_activity import LiveActivity
+from serving.live_catalog import LiveCatalog
 from serving.live_model import LiveModel
 from serving.load_shedding import LoadShedding
 from serving.metrics import Metrics
@@ -31,6 +33,7 @@ from serving.placements import SHIPPED, read_placements
 from serving.query import Filters, Question
 from serving.schemas import (
     CatalogItem,
+    ChangedItems,
     ErasureResult,
     EventResults,
     FeatureAge,
@@ -58,7 +61,8 @@ class Service:
         self.log = log
         self.placements = read_placements(settings.placements or SHIPPED)
         self.metrics = Metrics()
-        self.model = LiveModel(settings.models_dir, settings.candidates, self.metrics)
+        self.catalog = LiveCatalog(log.catalog, settings.catalog_dir)
+        self.model = LiveModel(settings.models_dir, settings.candidates, self.catalog, self.metrics)
         self.activity = LiveActivity(log, self.model)
         self.metrics.watch_activity(self.activity.age)
         self.served_log = ServedLog(
@@ -171,6 +175,11 @@ class Service:
             pending=list(ON_DISK),
         )
 
+    async def change_items(self, changes: Sequence[CatalogChange]) -> ChangedItems:
+        """Change the catalog; every server acts on it within a second. Raises LogUnavailableError."""
+        await self.log.catalog.append(changes)
+        return ChangedItems(items=len(changes))
+
     def item(self, item_id: str) -> CatalogItem | None:
         """The item's row in the live model's catalog. Raises BundleError before the first model is published."""
         bundle = self.model.recommender.bundle
@@ -178,6 +187,7 @@ class Service:
         if index is None:
             return None
         [row] = bundle.catalog.slice(index, 1).to_pylist()
+        row |= self.catalog.changed(item_id)
         text = row[Item.PROPERTIES]
         return CatalogItem(**{**row, Item.PROPERTIES: None if text is None else orjson.loads(text)})
 

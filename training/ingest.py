@@ -12,6 +12,7 @@ from feature_repo.redis_event_log import RedisEventLog
 from feature_repo.settings import Settings
 from serving.embedded_redis import embedded_redis
 from training.stream.archiving import Archiving
+from training.stream.catalog_file import CatalogFile
 from training.stream.consumer import Consumer
 
 BATCH: Final = 2000
@@ -35,6 +36,7 @@ def ingest(settings: Settings) -> Ingested:
     async def run(url: str) -> int:
         log = RedisEventLog.connect(url, settings)
         try:
+            await CatalogFile(log.catalog, settings.catalog_dir).write()
             return await drain(log, Archive(settings.archive_dir), settings)
         finally:
             await log.aclose()

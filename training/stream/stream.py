@@ -19,6 +19,7 @@ from serving.embedded_redis import embedded_redis
 from training.erase import erase
 from training.ingest import BATCH
 from training.stream.activity_board import ActivityBoard
+from training.stream.catalog_file import CatalogFile
 from training.stream.consumer import Consumer, Group
 from training.stream.groups import groups
 from training.stream.metrics import StreamMetrics, serving_metrics
@@ -33,6 +34,8 @@ PUBLISH_SECONDS: Final = 1.0
 """Pause between two messages about the items' activity."""
 PUSH_SECONDS: Final = 60.0
 """Pause between two pushes to Feast."""
+CATALOG_SECONDS: Final = 2.0
+"""Pause between two writes of the catalog."""
 ERASE_SECONDS: Final = 60.0
 """Pause between two looks for erasures."""
 OBSERVE_SECONDS: Final = 5.0
@@ -65,6 +68,7 @@ async def _stream(settings: Settings, url: str) -> None:
                     tasks.create_task(_consume(group, reader, settings, metrics, stopping))
                 tasks.create_task(_publish(board, log, stopping))
                 tasks.create_task(_push(board, OnlineWindows(settings, url), stopping))
+                tasks.create_task(_write_catalog(CatalogFile(log.catalog, settings.catalog_dir), stopping))
                 tasks.create_task(_erase(settings, stopping))
                 tasks.create_task(refresh_now_and_then(settings, stopping))
                 tasks.create_task(_observe(metrics, readers, stopping))
@@ -134,6 +138,16 @@ async def _push(board: ActivityBoard, online: OnlineWindows, stopping: asyncio.E
         except Exception as error:  # whatever Feast is like, events are consumed
             logger.info("item windows wait: %s", error)
         await rest(stopping, PUSH_SECONDS)
+
+
+async def _write_catalog(catalog: CatalogFile, stopping: asyncio.Event) -> None:
+    """Write changes of the catalog; while the log is away or the disk full, they wait."""
+    while not stopping.is_set():
+        try:
+            await catalog.write()
+        except (LogUnavailableError, OSError) as error:
+            logger.info("the catalog waits: %s", error)
+        await _rest(stopping, CATALOG_SECONDS)
 
 
 async def _erase(settings: Settings, stopping: asyncio.Event) -> None:

@@ -8,9 +8,10 @@ from redis import Redis
 
 from feature_repo.activity_message import MESSAGE_SECONDS
 from feature_repo.archive import Archive
+from feature_repo.catalog_changes import CatalogChange
 from feature_repo.item_activity import ACTIVITY_WINDOWS
 from feature_repo.redis_event_log import RedisEventLog
-from feature_repo.redis_layout import ACTIVITY_KEY
+from feature_repo.redis_layout import ACTIVITY_KEY, CATALOG_KEY
 from feature_repo.schema import DAY, HOUR, SECOND, EventType
 from feature_repo.settings import Settings
 from tests.feature_repo.log_events import event
@@ -86,6 +87,7 @@ async def test_after_traffic_of_all_kinds_every_key_expires_or_is_bounded(
 
     board = ActivityBoard(log)
     await board.look(now := time.time_ns() // 1000)
+    await log.catalog.append([CatalogChange("mug", {"price": 1.0})])
     await log.publish_activity(board.activity(now).to_bytes())
 
     lives = {
@@ -97,6 +99,7 @@ async def test_after_traffic_of_all_kinds_every_key_expires_or_is_bounded(
         "count": max(window.length for window in ACTIVITY_WINDOWS),
     }
     sizes = {
+        "catalog": 1,
         "log": 1,
         "dead": kept,
         "window": settings.window_size,
@@ -105,7 +108,7 @@ async def test_after_traffic_of_all_kinds_every_key_expires_or_is_bounded(
     }
     found: dict[str, Any] = {}
     for key in clean_redis.scan_iter():
-        kind = "activity" if key == ACTIVITY_KEY.encode() else key.decode().split(":")[2]
+        kind = key.decode().split(":")[1 if key in {ACTIVITY_KEY.encode(), CATALOG_KEY.encode()} else 2]
         size, life = size_of(clean_redis, key), int(clean_redis.pttl(key))  # type: ignore[arg-type]
         if kind in lives:
             assert 0 < life <= lives[kind] / SECOND * 1000, key

@@ -1,0 +1,42 @@
+"""The endpoints of the catalog."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, HTTPException
+from pydantic import Field
+
+from serving.json_route import TAKES_BODY, UNAVAILABLE, JsonRoute
+from serving.schemas import CatalogItem, ChangedItems, Failed, Received, ReceivedItem, ReceivedOffer
+from serving.service import Service
+
+
+def create_item_router(service: Service) -> APIRouter:
+    """The endpoints of the catalog, bounded as the service's settings say."""
+    router = APIRouter(route_class=JsonRoute)
+    most = service.settings.max_items_per_request
+
+    class ReceivedItems(Received):
+        items: Annotated[list[ReceivedItem], Field(min_length=1, max_length=most)]
+
+    class ReceivedOffers(Received):
+        items: Annotated[list[ReceivedOffer], Field(min_length=1, max_length=most)]
+
+    @router.put("/v1/items", responses=TAKES_BODY)
+    async def put_items(body: ReceivedItems) -> ChangedItems:
+        """Put items into the catalog, or new rows in the place of theirs."""
+        return await service.change_items([item.change() for item in body.items])
+
+    @router.patch("/v1/items", responses=TAKES_BODY)
+    async def patch_items(body: ReceivedOffers) -> ChangedItems:
+        """Change prices and availability of items of the catalog."""
+        return await service.change_items([offer.change() for offer in body.items])
+
+    @router.get("/v1/items/{item_id:path}", responses={404: {"model": Failed}, **UNAVAILABLE})
+    async def item(item_id: str) -> CatalogItem:
+        """The item as the live model knows it."""
+        found = service.item(item_id)
+        if found is None:
+            raise HTTPException(404, f"the catalog of model {service.model.version} has no such item")
+        return found
+
+    return router

@@ -1,0 +1,132 @@
+"""What the shop says of its items acts at once, and stays."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from feature_repo.catalog import read_items, upsert_items
+from feature_repo.catalog_changes import CatalogChange, changed_rows
+from feature_repo.event_log import EventLog
+from feature_repo.schema import ITEM_SCHEMA, Item
+from feature_repo.settings import Settings
+from tests.serving.conftest import Api, BreakableLog, item_ids, running_api
+from tests.tiny_bundle import NAMES, SOLD_OUT, publish, tiny_bundle
+from training.stream.catalog_file import CatalogFile
+
+pytestmark = pytest.mark.anyio
+
+
+async def change(api: Api, method: str, *items: dict[str, Any]) -> None:
+    response = await api.client.request(method, "/v1/items", json={"items": items})
+    assert (response.status_code, response.json()) == (200, {"items": len(items)})
+    await api.service.catalog.look()
+
+
+async def test_what_is_sold_out_is_shown_no_more_and_what_is_back_again_is(api: Api) -> None:
+    assert "mug" in item_ids(await api.recommend(k=10))
+    await change(
+        api, "PATCH", {"item_id": "mug", "available": False}, {"item_id": SOLD_OUT, "available": True}
+    )
+    slate = item_ids(await api.recommend(k=10))
+    assert "mug" not in slate
+    assert SOLD_OUT in slate
+
+
+async def test_a_new_price_counts_in_filters_and_shows(api: Api) -> None:
+    cheap = {"filters": {"max_price": 1}}
+    assert item_ids(await api.recommend(**cheap)) == []
+    await change(api, "PATCH", {"item_id": "desk", "price": 0.5})
+    assert item_ids(await api.recommend(**cheap)) == ["desk"]
+    assert (await api.client.get("/v1/items/desk")).json()["price"] == 0.5
+    assert (await api.client.get("/v1/items/desk")).json()["title"] is not None
+    await change(api, "PATCH", {"item_id": "desk", "price": None})
+    assert item_ids(await api.recommend(**cheap)) == []
+
+
+async def test_a_whole_row_takes_the_place_of_the_one_before(api: Api) -> None:
+    await change(api, "PUT", {"item_id": "desk", "title": "A better desk", "price": 3})
+    row = (await api.client.get("/v1/items/desk")).json()
+    assert (row["title"], row["price"], row["brand"]) == ("A better desk", 3, None)
+
+
+@pytest.mark.parametrize(
+    ("method", "item", "field"),
+    [
+        ("PUT", {}, "items.0.item_id"),
+        ("PUT", {"item_id": "mug", "price": -1}, "items.0.price"),
+        ("PUT", {"item_id": "mug", "colour": "red"}, "items.0.colour"),
+        ("PATCH", {"item_id": "mug", "title": "Mug"}, "items.0.title"),
+        ("PATCH", {"item_id": "mug", "available": "no"}, "items.0.available"),
+    ],
+)
+async def test_a_bad_item_is_refused_by_field_and_nothing_changes(
+    api: Api, method: str, item: dict[str, Any], field: str
+) -> None:
+    good = {"item_id": "mug", "available": False}
+    response = await api.client.request(method, "/v1/items", json={"items": [item, good]})
+    assert response.status_code == 422
+    assert response.json()["detail"][0]["field"] == field
+    assert await api.service.log.catalog.after(None) == []
+
+
+async def test_a_server_that_starts_later_knows_what_changed(
+    api: Api, shop_log: BreakableLog, api_settings: Settings
+) -> None:
+    await change(api, "PATCH", {"item_id": "mug", "available": False})
+    async with running_api(api_settings, shop_log) as another:
+        assert "mug" not in item_ids(await another.recommend(k=10))
+
+
+async def test_a_new_model_is_laid_under_what_changed(api: Api) -> None:
+    await change(api, "PATCH", {"item_id": "mug", "available": False})
+    publish(api.service.settings.models_dir, tiny_bundle("second"))
+    await api.service.model.look()
+    assert api.service.model.version == "second"
+    assert "mug" not in item_ids(await api.recommend(k=10))
+
+
+async def test_what_the_file_says_goes_before_what_the_model_was_trained_on(
+    tiny_models: Path, api_settings: Settings, shop_log: BreakableLog
+) -> None:
+    rows = [{Item.ID: name, Item.AVAILABLE: name != "kettle", Item.PRICE: 7.0} for name in NAMES]
+    upsert_items(api_settings.catalog_dir, changed_rows(ITEM_SCHEMA.empty_table(), map(whole, rows)))
+    publish(api_settings.models_dir, tiny_bundle())
+    async with running_api(api_settings, shop_log) as api:
+        slate = item_ids(await api.recommend(k=10, filters={"max_price": 7}))
+        assert set(slate) == {*NAMES} - {"kettle"}
+
+
+def whole(row: dict[str, Any]) -> CatalogChange:
+    values = {name: row.get(name) for name in ITEM_SCHEMA.names if name != Item.ID}
+    return CatalogChange(row[Item.ID], values)
+
+
+async def test_changes_are_written_to_the_file_in_order_and_again_without_harm(
+    log: EventLog, tmp_path: Path
+) -> None:
+    lamp = whole({Item.ID: "lamp", Item.TITLE: "Lamp", Item.PRICE: 5.0})
+    await log.catalog.append([lamp, CatalogChange("lamp", {Item.PRICE: 4.0})])
+    await log.catalog.append([CatalogChange("unheard-of", {Item.PRICE: 4.0})])
+    writer = CatalogFile(log.catalog, tmp_path)
+    assert await writer.write() == 3
+    assert await writer.write() == 0
+    await log.catalog.append([CatalogChange("lamp", {Item.AVAILABLE: False})])
+    assert await writer.write() == 1
+    assert await CatalogFile(log.catalog, tmp_path).write() == 4  # another, which begins anew
+    [row] = read_items(tmp_path).to_pylist()
+    assert (row[Item.ID], row[Item.TITLE], row[Item.PRICE], row[Item.AVAILABLE]) == (
+        "lamp",
+        "Lamp",
+        4.0,
+        False,
+    )
+
+
+async def test_what_is_older_than_servers_need_leaves_the_log(log: EventLog) -> None:
+    await log.catalog.append([CatalogChange("lamp", {Item.PRICE: 4.0})])
+    [entry] = await log.catalog.after(None)
+    await log.catalog.forget_before(entry.logged_at)
+    assert [kept.entry_id for kept in await log.catalog.after(None)] == [entry.entry_id]
+    await log.catalog.forget_before(entry.logged_at + 10_000)
+    assert await log.catalog.after(None) == []
