@@ -129,6 +129,13 @@ class Candidates:
             self.items[keep], self.fused[keep], self.scores[keep], self.ranks[keep], self.relative[keep]
         )
 
+    def with_unbrought(self, items: Int32) -> "Candidates":
+        """The candidates, and behind them items int32[m] that no source brought."""
+        nothing = np.full((items.size, self.scores.shape[1]), np.nan, np.float32)
+        tables = (np.concatenate([table, nothing]) for table in (self.scores, self.ranks, self.relative))
+        fused = np.concatenate([self.fused, np.zeros(items.size, np.float32)])
+        return Candidates(np.concatenate([self.items, items]), fused, *tables)
+
 
 @dataclass(frozen=True)
 class Page:

@@ -19,6 +19,8 @@ from serving.reranking import DiversityKind
 SHIPPED: Final = Path(__file__).with_name("placements.yaml")
 HOME: Final = "home"
 """The placement of a request that names none."""
+RERANK: Final = "rerank"
+"""The placement of items that the caller brings."""
 MOST_CANDIDATES_OF_A_SOURCE: Final = 1000
 
 
@@ -98,8 +100,9 @@ def read_placements(path: Path) -> Mapping[str, Placement]:
         line, keys = _place(tree, wrong["loc"])
         where = ".".join([*keys, str(wrong["loc"][-1])] if wrong["type"] == "missing" else keys)
         raise InputError(f"{path}, line {line}: {where}: {wrong['msg']}") from None
-    if HOME not in placements:
-        raise InputError(f"{path} declares no placement {HOME}, which answers requests that name none")
+    for name, asked in ((HOME, "requests that name none"), (RERANK, "POST /v1/rerank")):
+        if name not in placements:
+            raise InputError(f"{path} declares no placement {name}, which answers {asked}")
     return placements
 
 

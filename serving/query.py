@@ -39,7 +39,7 @@ class Question:
     since 1970, UTC; k: length of the slate; context_items and cart: what the page shows, taken as seen and carted
     right now and never recommended; text: what the shopper searches for; repeat_last: whether the newest
     interaction's item may come again; online: batch features that were brought online since the training; plan:
-    what the slate is made of.
+    what the slate is made of; given: the only candidates, where the caller has its own.
     """
 
     events: Sequence[WindowEvent]
@@ -53,6 +53,7 @@ class Question:
     repeat_last: bool = False
     online: OnlineUser | None = None
     plan: Plan = FOR_ANYTHING
+    given: Sequence[str] | None = None
 
     def encode(self, bundle: Bundle, activity: Activity = UNKNOWN_ACTIVITY) -> "Query":
         """The same question in the indexes of ``bundle``, asked when items have this ``activity``."""
@@ -74,6 +75,7 @@ class Question:
             excluded=np.concatenate([page.items, page.cart, shown]),
             allowed=_both(_allowed(bundle, self.filters), self._alike(bundle, page)),
             plan=self.plan,
+            given=None if self.given is None else np.unique(_known(self.given, bundle)),
         )
 
     def _alike(self, bundle: Bundle, page: Page) -> Bool | None:
@@ -90,7 +92,8 @@ class Query:
     """One request, in terms of one bundle: its indexes of items.
 
     k: length of the slate; excluded int32[m]: items that may not be shown; allowed bool[items]: the items that
-    the request's filters leave, None for all; plan: what the slate is made of.
+    the request's filters leave, None for all; plan: what the slate is made of; given int32[m]: the only candidates,
+    which are not filtered, None where they are to be found.
     """
 
     shopper: ShopperState
@@ -98,6 +101,7 @@ class Query:
     excluded: Int32 = field(default_factory=lambda: np.zeros(0, np.int32))
     allowed: Bool | None = None
     plan: Plan = FOR_ANYTHING
+    given: Int32 | None = None
 
 
 @dataclass(frozen=True)

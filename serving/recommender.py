@@ -14,7 +14,7 @@ from serving.bundle import Bundle
 from serving.plan import FilledBy, Plan, RankedBy
 from serving.query import Query, Slate
 from serving.ranking import rank
-from serving.retrieval import reciprocal_rank, retrieve
+from serving.retrieval import judge, reciprocal_rank, retrieve
 
 RANKERS_SHARE: Final = 0.3
 """What the rankers weigh where they order together with the sources: they move what fits about equally."""
@@ -53,11 +53,15 @@ class Recommender:
         return self.bundle.interest(query.shopper)
 
     def retrieve(self, query: Query, interest: Interest) -> Candidates:
-        """What the sources found, fused and cut to the number of candidates."""
+        """What the sources found, fused and cut to the number of candidates; or the given items."""
+        if query.given is not None:
+            return judge(self.bundle, query, interest, query.given)
         return retrieve(self.bundle, query, interest, self.candidates)
 
     def filter(self, candidates: Candidates, query: Query) -> Candidates:
-        """The candidates that may be shown."""
+        """The candidates that may be shown; what the caller gave, it may show."""
+        if query.given is not None:
+            return candidates
         available = self.bundle.availability.available
         return candidates.take(reranking.may_show(candidates.items, query.excluded, available, query.allowed))
 

@@ -1,14 +1,15 @@
 """Candidate generation: several sources look for items, and their findings are fused into one list."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Final
 
 import numpy as np
 
-from feature_repo.arrays import Float32
+from feature_repo.arrays import Float32, Int32
 from feature_repo.ranking_features import SOURCES, Candidates, Interest
 from serving.bundle import Bundle
-from serving.plan import weights
+from serving.plan import Share, weights
 from serving.query import Query
 from serving.sources.bought_together import bought_together
 from serving.sources.content import content
@@ -57,6 +58,16 @@ if tuple(RETRIEVERS) != SOURCES:
 def retrieve(bundle: Bundle, query: Query, interest: Interest, size: int) -> Candidates:
     """The ``size`` best candidates of the query's mixture by reciprocal rank fusion, all of them allowed."""
     return fuse(ask_sources(bundle, query, interest), weights(query.plan.mixture), size)
+
+
+def judge(bundle: Bundle, query: Query, interest: Interest, given: Int32) -> Candidates:
+    """The given items as candidates, each with what the sources of the query's mixture say of it."""
+    allowed = np.zeros(len(bundle.item_ids), dtype=bool)
+    allowed[given] = True
+    mixture = {name: Share(max(given.size, 1), share.weight) for name, share in query.plan.mixture.items()}
+    asked = replace(query, allowed=allowed, plan=replace(query.plan, mixture=mixture))
+    found = retrieve(bundle, asked, interest, given.size)
+    return found.with_unbrought(np.setdiff1d(given, found.items))
 
 
 def ask_sources(bundle: Bundle, query: Query, interest: Interest) -> list[Retrieved]:

@@ -21,6 +21,7 @@ from serving.schemas import (
     RecommendationRequest,
     Recommendations,
     Refused,
+    RerankRequest,
 )
 from serving.service import Service
 
@@ -55,6 +56,11 @@ def create_router(service: Service) -> APIRouter:
     async def recommend(body: BoundedRequest) -> Recommendations:
         """Recommend items to a shopper, or to anyone."""
         return await service.recommend(body)
+
+    @router.post("/v1/rerank", responses=TAKES_BODY)
+    async def rerank(body: RerankRequest) -> Recommendations:
+        """Order the caller's own items for a shopper."""
+        return await service.rerank(body)
 
     @router.delete("/v1/users/{user_id:path}", responses=NAMES_SHOPPER)
     async def erase_user(user_id: Id) -> ErasureResult:

@@ -12,13 +12,15 @@ from feature_repo.erasure import Store
 from feature_repo.event_log import Verdict
 from feature_repo.schema import ID_PATTERN, MAX_QUERY_LENGTH, EventType
 from serving.hydration import Degraded
-from serving.placements import HOME
+from serving.placements import HOME, RERANK
 from serving.plan import Group
 from serving.query import DEFAULT_SLATE_SIZE
 
 MAX_CONTEXT: Final = 100
 """Items, or brands, that one list of a request may name."""
 MAX_PROPERTIES_BYTES: Final = 4096
+MAX_GIVEN: Final = 500
+"""Items that one request may have ordered."""
 MAX_DESCRIPTION: Final = 10_000
 MAX_EMBEDDING: Final = 4096
 MAX_POSITION: Final = 2**31 - 1
@@ -205,6 +207,23 @@ class RecommendationRequest(Received):
         le=1,
         description="From the order as it is, 0, to items that differ above all, 1; the placement's if absent.",
     )
+
+
+class RerankRequest(Received):
+    """Items of the caller, and who is to see them."""
+
+    items: list[Id] = Field(
+        min_length=1, max_length=MAX_GIVEN, description="In any order; one that comes twice counts once."
+    )
+    user_id: Id | None = None
+    visitor_id: Id | None = None
+    context: Page = Page()
+    diversity: float | None = Field(None, ge=0, le=1, description="See POST /v1/recommendations.")
+
+    def as_recommendation(self) -> RecommendationRequest:
+        """The request for a slate of them all."""
+        shared = self.model_dump(exclude={"items", "context"})
+        return RecommendationRequest(placement=RERANK, k=len(self.items), context=self.context, **shared)
 
 
 class SlateItem(BaseModel):

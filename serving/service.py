@@ -41,6 +41,7 @@ from serving.schemas import (
     ReceivedEvent,
     RecommendationRequest,
     Recommendations,
+    RerankRequest,
     SlateItem,
 )
 from serving.served_log import ServedLog
@@ -96,8 +97,29 @@ class Service:
         ]
         return EventResults.model_validate({"events": results})
 
-    async def recommend(self, request: RecommendationRequest) -> Recommendations:
-        """A slate. Raises BundleError before the first model is published."""
+    async def rerank(self, request: RerankRequest) -> Recommendations:
+        """All of the request's items; what the model does not know comes last, in its order. Raises BundleError."""
+        given = list(dict.fromkeys(request.items))
+        ordered = await self.recommend(request.as_recommendation(), given)
+        known = {item.item_id for item in ordered.items}
+        floor = ordered.items[-1].score if ordered.items else 0.0
+        unknown = [
+            SlateItem(
+                item_id=item_id,
+                score=floor - number,
+                position=len(known) + number,
+                sources=[],
+                click_probability=None,
+                purchase_probability=None,
+            )
+            for number, item_id in enumerate((name for name in given if name not in known), 1)
+        ]
+        return ordered.model_copy(update={"items": [*ordered.items, *unknown]})
+
+    async def recommend(
+        self, request: RecommendationRequest, given: Sequence[str] | None = None
+    ) -> Recommendations:
+        """A slate, of the ``given`` items if there are any. Raises BundleError before the first model is live."""
         recommender = self.model.recommender
         bundle, placement = recommender.bundle, self.placements[request.placement]
         request_id, as_of = uuid4().hex, _now()
@@ -119,6 +141,7 @@ class Service:
                 repeat_last=request.repeat_last_item,
                 online=shopper.features,
                 plan=placement.plan(request.diversity),
+                given=given,
             )
             query = question.encode(bundle, self.activity.of(bundle))
         [slate] = recommender.recommend([query], self.metrics.stage)

@@ -8,12 +8,13 @@ import pytest
 
 from feature_repo.errors import InputError
 from feature_repo.settings import Settings
-from serving.placements import HOME, SHIPPED, read_placements
+from serving.placements import HOME, RERANK, SHIPPED, read_placements
 from serving.plan import EVERYTHING, Share
 from tests.serving.conftest import Api, BreakableLog, Fields, item_ids, running_api
 from tests.tiny_bundle import BOUGHT_TOGETHER, CATEGORY_OF, TRENDING, publish, tiny_bundle
 
 HOME_ONLY = "home:\n  about: anything\n  sources: everything\n"
+RERANK_TOO = "rerank:\n  about: anything\n  sources: everything\n"
 
 
 def declared(folder: Path, text: str) -> Path:
@@ -39,6 +40,7 @@ def declared(folder: Path, text: str) -> Path:
         (f"{HOME_ONLY}{HOME_ONLY}", "line 4: home stands twice"),
         ("home: [\n", "line 2: "),
         ("shelf:\n  about: x\n  sources: everything\n", "declares no placement home"),
+        (HOME_ONLY, "declares no placement rerank"),
         ("", "line 1: .*dictionary"),
         (f"{HOME_ONLY}My Shelf:\n  about: x\n  sources: everything\n", "line 4: My Shelf"),
     ],
@@ -55,8 +57,8 @@ def test_a_file_that_is_not_there_is_told() -> None:
 
 def test_a_placement_is_added_by_declaring_it(tmp_path: Path) -> None:
     shelf = "shelf:\n  about: x\n  sources:\n    popular: {quota: 7}\n    trending: {quota: 3, weight: 0.5}\n"
-    placements = read_placements(declared(tmp_path, HOME_ONLY + shelf))
-    assert list(placements) == [HOME, "shelf"]
+    placements = read_placements(declared(tmp_path, HOME_ONLY + shelf + RERANK_TOO))
+    assert list(placements) == [HOME, "shelf", RERANK]
     assert placements["shelf"].plan(None).mixture == {"popular": Share(7, 1.0), "trending": Share(3, 0.5)}
 
 
@@ -110,7 +112,7 @@ def replace_home(settings: Settings, name: str) -> Settings:
 
 async def slate_of(settings: Settings, declaration: str, **request: Any) -> Fields:
     """The reply to a request for a placement declared like this."""
-    path = declared(settings.home, f"{HOME_ONLY}shelf:\n  about: x\n{declaration}")
+    path = declared(settings.home, f"{HOME_ONLY}{RERANK_TOO}shelf:\n  about: x\n{declaration}")
     publish(settings.models_dir, tiny_bundle())
     with_shelf = settings.model_copy(update={"placements": path})
     async with running_api(with_shelf, BreakableLog(with_shelf)) as api:
