@@ -1,5 +1,6 @@
 """What items are called, searched by pieces of words, so that a mistyped query finds what was meant."""
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, Self
@@ -9,6 +10,8 @@ import numpy as np
 
 from feature_repo.arrays import Float32
 from feature_repo.text import grams
+
+logging.getLogger("bm25s").setLevel(logging.WARNING)  # else it tells its own developers what it does
 
 FILES: Final = {
     "data_name": "text.weights.npy",
