@@ -201,6 +201,7 @@ class RecommendationRequest(Received):
     repeat_last_item: bool = Field(
         default=False, description="Whether the item of the newest interaction may come again."
     )
+    explain: bool = Field(default=False, description="Whether to say why each item is in the slate.")
     diversity: float | None = Field(
         None,
         ge=0,
@@ -226,6 +227,24 @@ class RerankRequest(Received):
         return RecommendationRequest(placement=RERANK, k=len(self.items), context=self.context, **shared)
 
 
+class FeatureContribution(BaseModel):
+    """By how much a feature raised the item's score, or lowered it; ``value`` is null where it is unknown."""
+
+    feature: str
+    value: float | None
+    contribution: float
+
+
+class ItemExplanation(BaseModel):
+    """Why an item is in the slate."""
+
+    reason: str = Field(description="As a person would say it.")
+    because_of: str | None = Field(description="The item that the reason rests on.")
+    contributions: list[FeatureContribution] = Field(
+        description="The strongest first; none without a ranker."
+    )
+
+
 class SlateItem(BaseModel):
     """One recommended item; ``position`` counts from 1."""
 
@@ -239,6 +258,7 @@ class SlateItem(BaseModel):
     purchase_probability: float | None = Field(
         description="That the shopper buys this item within a day; null where the model does not know."
     )
+    explanation: ItemExplanation | None = Field(None, description="Only where the request asks to explain.")
 
 
 class FeatureAge(BaseModel):

@@ -20,8 +20,9 @@ from feature_repo.ranking_features import SOURCES
 from feature_repo.schema import SECOND, Item, shopper_key
 from feature_repo.settings import Settings
 from feature_repo.tombstones import Tombstones
-from serving.bundle import Manifest
+from serving.bundle import Bundle, Manifest
 from serving.calibration import Calibration
+from serving.explanation import Explanation, explain
 from serving.hydration import answers, hydrate
 from serving.ingestion import to_log
 from serving.live_activity import LiveActivity
@@ -37,6 +38,8 @@ from serving.schemas import (
     ErasureResult,
     EventResults,
     FeatureAge,
+    FeatureContribution,
+    ItemExplanation,
     Readiness,
     ReceivedEvent,
     RecommendationRequest,
@@ -163,9 +166,13 @@ class Service:
         )
         age = _feature_age(bundle.manifest, shopper, self.activity.age(), as_of)
         self.metrics.count_slate(slate, degraded, age.session)
+        items = _slate_items(shown, bundle.calibration)
+        if request.explain:
+            for item, explanation in zip(items, explain(bundle, query, slate), strict=True):
+                item.explanation = _explanation(explanation, bundle)
         return Recommendations(
             request_id=request_id,
-            items=_slate_items(shown, bundle.calibration),
+            items=items,
             model_version=bundle.manifest.version,
             degraded=degraded,
             relaxed=list(slate.relaxed),
@@ -275,6 +282,22 @@ def _slate_items(shown: ServedItems, calibration: Calibration) -> list[SlateItem
         )
         for position, (item_id, score, brought, click, purchase) in enumerate(rows, 1)
     ]
+
+
+def _explanation(explanation: Explanation, bundle: Bundle) -> ItemExplanation:
+    because_of = explanation.reason.item
+    return ItemExplanation(
+        reason=explanation.reason.text,
+        because_of=None if because_of is None else bundle.item_ids[because_of],
+        contributions=[
+            FeatureContribution(
+                feature=one.feature,
+                value=None if math.isnan(one.value) else one.value,
+                contribution=one.contribution,
+            )
+            for one in explanation.contributions
+        ],
+    )
 
 
 def _numbers(values: Float32) -> list[float | None]:

@@ -234,7 +234,7 @@ async def test_a_request_that_is_no_list_of_events_is_refused(
         ({"diversity": 1.1}, "diversity"),
         ({"diversity": "0.5"}, "diversity"),
         ({"diversity": True}, "diversity"),
-        ({"explain": True}, "explain"),
+        ({"explain": "yes"}, "explain"),
     ],
     ids=lambda value: repr(value)[:40],
 )
