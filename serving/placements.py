@@ -40,13 +40,14 @@ class DeclaredShare(Declared):
 class Placement(Declared):
     """A place of the shop.
 
-    sources: those that are asked, ``everything`` for the mixture that the rankers learned on; same, caps and
-    diversity: see Plan; rank: who orders the candidates.
+    sources: those that are asked, ``everything`` for the mixture that the rankers learned on; same, beyond, caps
+    and diversity: see Plan; rank: who orders the candidates.
     """
 
     about: str = Field(min_length=1)
     sources: Literal["everything"] | dict[str, DeclaredShare]
     same: Group | None = None
+    beyond: Group | None = None
     rank: RankedBy = RankedBy.RANKERS
     fill: FilledBy = FilledBy.POPULAR
     caps: dict[Group, Annotated[int, Field(ge=1)]] = {}
@@ -68,6 +69,7 @@ class Placement(Declared):
             ranked_by=self.rank,
             filled_by=self.fill,
             same=self.same,
+            beyond=self.beyond,
             caps=self.caps,
             diversity=self.diversity if diversity is None else diversity,
             diversity_kind=self.diversity_kind,

@@ -68,7 +68,8 @@ class FilledBy(StrEnum):
 class Plan:
     """What a slate is made of.
 
-    same: what an item must share with the first that the page is about; caps: most items of a group on a page, the
+    same: what an item must share with the first that the page is about; beyond: of which an item must share none
+    with what the shopper has bought; caps: most items of a group on a page, the
     most important first; diversity: 0 for the order as it is, up to 1 for items that differ above all.
     """
 
@@ -76,6 +77,7 @@ class Plan:
     ranked_by: RankedBy = RankedBy.RANKERS
     filled_by: FilledBy = FilledBy.POPULAR
     same: Group | None = None
+    beyond: Group | None = None
     caps: Mapping[Group, int] = field(default_factory=dict)
     diversity: float = 0.0
     diversity_kind: DiversityKind = DiversityKind.MMR

@@ -11,9 +11,9 @@ import pyarrow.compute as pc
 from feature_repo.arrays import Bool, Float32, Int32
 from feature_repo.item_activity import UNKNOWN_ACTIVITY, Activity
 from feature_repo.online_user import OnlineUser
-from feature_repo.ranking_features import Candidates, Page, ShopperState
+from feature_repo.ranking_features import Candidates, Page, ShopperState, UserRow
 from feature_repo.schema import CATEGORY_SEPARATOR, EventType, Item
-from feature_repo.session_features import encode_window
+from feature_repo.session_features import UNKNOWN_ITEM, Window, encode_window
 from feature_repo.session_window import WindowEvent
 from serving.bundle import Bundle
 from serving.plan import FOR_ANYTHING, Plan
@@ -73,7 +73,9 @@ class Question:
             shopper=ShopperState(window, user, self.as_of, activity, page),
             k=self.k,
             excluded=np.concatenate([page.items, page.cart, shown]),
-            allowed=_both(_allowed(bundle, self.filters), self._alike(bundle, page)),
+            allowed=_all_of(
+                _allowed(bundle, self.filters), self._alike(bundle, page), self._beyond(bundle, window, user)
+            ),
             plan=self.plan,
             given=None if self.given is None else np.unique(_known(self.given, bundle)),
         )
@@ -85,6 +87,15 @@ class Question:
         groups: Int32 = getattr(bundle.items, self.plan.same)
         mine = groups[page.items[0]]
         return None if mine < 0 else groups == mine
+
+    def _beyond(self, bundle: Bundle, window: Window, user: UserRow) -> Bool | None:
+        """bool[items]: those of groups that the shopper has not bought from; None for all."""
+        if self.plan.beyond is None:
+            return None
+        groups: Int32 = getattr(bundle.items, self.plan.beyond)
+        bought = window.items[(window.types == EventType.PURCHASE.code) & (window.items != UNKNOWN_ITEM)]
+        before = user.history.items[user.history.purchases > 0]
+        return (groups >= 0) & ~np.isin(groups, groups[np.concatenate([bought, before])])
 
 
 @dataclass(frozen=True)
@@ -129,11 +140,10 @@ def _known(item_ids: Sequence[str], bundle: Bundle) -> Int32:
     )
 
 
-def _both(one: Bool | None, other: Bool | None) -> Bool | None:
-    """What both allow."""
-    if one is None or other is None:
-        return other if one is None else one
-    return one & other
+def _all_of(*masks: Bool | None) -> Bool | None:
+    """What all of them allow."""
+    said = [mask for mask in masks if mask is not None]
+    return np.logical_and.reduce(said) if said else None
 
 
 def _allowed(bundle: Bundle, filters: Filters) -> Bool | None:

@@ -10,8 +10,8 @@ from feature_repo.errors import InputError
 from feature_repo.settings import Settings
 from serving.placements import HOME, RERANK, SHIPPED, read_placements
 from serving.plan import EVERYTHING, Share
-from tests.serving.conftest import Api, BreakableLog, Fields, item_ids, running_api
-from tests.tiny_bundle import BOUGHT_TOGETHER, CATEGORY_OF, TRENDING, publish, tiny_bundle
+from tests.serving.conftest import Api, BreakableLog, Fields, click, item_ids, running_api
+from tests.tiny_bundle import BOUGHT_TOGETHER, CATEGORY_OF, NAMES, TRENDING, publish, tiny_bundle
 
 HOME_ONLY = "home:\n  about: anything\n  sources: everything\n"
 RERANK_TOO = "rerank:\n  about: anything\n  sources: everything\n"
@@ -152,3 +152,23 @@ async def test_a_request_may_ask_for_another_diversity_than_the_placement(api_se
     assert of_placement == item_ids(
         await slate_of(replace_home(api_settings, "third"), of_request, k=4, diversity=1)
     )
+
+
+@pytest.mark.anyio
+async def test_cross_category_leaves_out_the_categories_that_the_shopper_has_bought_from(api: Api) -> None:
+    await api.send(click("desk"), click("kettle", event_type="purchase"))
+    slate = item_ids(await api.recommend(visitor_id="vera", placement="cross_category", k=4))
+    assert "chair" in slate
+    assert CATEGORY_OF["kettle"] not in {CATEGORY_OF[item] for item in slate}
+
+
+@pytest.mark.anyio
+async def test_what_a_user_bought_long_ago_counts_as_bought(api: Api) -> None:
+    bundle = api.service.model.recommender.bundle
+    user = bundle.shopper_keys[0]
+    history = bundle.histories.of(0)
+    bought = {CATEGORY_OF[NAMES[item]] for item in history.items[history.purchases > 0]}
+    assert bought
+    slate = await api.recommend(user_id=user.removeprefix("u:"), placement="cross_category", k=4)
+    assert slate["items"]
+    assert not bought & {CATEGORY_OF[item] for item in item_ids(slate)}
