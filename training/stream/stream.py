@@ -147,7 +147,7 @@ async def _write_catalog(catalog: CatalogFile, stopping: asyncio.Event) -> None:
             await catalog.write()
         except (LogUnavailableError, OSError) as error:
             logger.info("the catalog waits: %s", error)
-        await _rest(stopping, CATALOG_SECONDS)
+        await rest(stopping, CATALOG_SECONDS)
 
 
 async def _erase(settings: Settings, stopping: asyncio.Event) -> None:
