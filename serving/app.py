@@ -29,14 +29,14 @@ def create_app(settings: Settings, log: EventLog) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        with service.served_log.running():
+        with service.slates.served_log.running():
             await service.model.look()
             watchers = {
                 asyncio.create_task(_watch(look, seconds))
                 for look, seconds in (
                     (service.model.look, settings.bundle_poll_seconds),
                     (service.catalog.look, CATALOG_SECONDS),
-                    (service.activity.look, LOG_SECONDS),
+                    (service.slates.activity.look, LOG_SECONDS),
                     (service.load_shedding.look, LOG_SECONDS),
                 )
             }

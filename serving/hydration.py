@@ -1,13 +1,31 @@
 """The first stage: what the event log knows of a shopper, or how to do without."""
 
 import asyncio
+import logging
 from typing import Final, Literal
 
 from feature_repo.errors import LogUnavailableError
 from feature_repo.event_log import EventLog, Shopper
 
+logger = logging.getLogger(__name__)
+
 SESSION_WINDOW: Final = "session_window"
 Degraded = Literal["session_window"]
+
+
+class LogState:
+    """Says once that the event log went away, and once that it came back."""
+
+    def __init__(self) -> None:
+        self._away = False
+
+    def note(self, *, away: bool) -> None:
+        """Take note of how the newest call went."""
+        if away != self._away:
+            self._away = away
+            logger.warning(
+                "the event log %s", "is away: events get 503, slates do without" if away else "is back"
+            )
 
 
 async def hydrate(

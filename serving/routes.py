@@ -1,4 +1,4 @@
-"""The endpoints around a shopper, and those of operation: each is one call of the service."""
+"""The endpoints around a shopper, and those of operation: each is one call of the service or its slates."""
 
 from typing import Annotated, Final
 
@@ -42,7 +42,7 @@ def create_router(service: Service) -> APIRouter:
         ]
 
     class BoundedRequest(RecommendationRequest):
-        placement: Annotated[Id, AfterValidator(service.require_placement)] = HOME
+        placement: Annotated[Id, AfterValidator(service.slates.require_placement)] = HOME
         k: Annotated[int, Field(ge=1, le=settings.max_slate_size)] = min(
             DEFAULT_SLATE_SIZE, settings.max_slate_size
         )
@@ -55,12 +55,12 @@ def create_router(service: Service) -> APIRouter:
     @router.post("/v1/recommendations", responses=TAKES_BODY)
     async def recommend(body: BoundedRequest) -> Recommendations:
         """Recommend items to a shopper, or to anyone."""
-        return await service.recommend(body)
+        return await service.slates.recommend(body)
 
     @router.post("/v1/rerank", responses=TAKES_BODY)
     async def rerank(body: RerankRequest) -> Recommendations:
         """Order the caller's own items for a shopper."""
-        return await service.rerank(body)
+        return await service.slates.rerank(body)
 
     @router.delete("/v1/users/{user_id:path}", responses=NAMES_SHOPPER)
     async def erase_user(user_id: Id) -> ErasureResult:

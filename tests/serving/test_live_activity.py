@@ -28,10 +28,10 @@ async def test_published_counts_reach_the_next_request(api: Api, shop_log: Break
     assert (await api.recommend(visitor_id="vera"))["feature_age"]["activity"] is None
     first = api.service.model.recommender.bundle.item_ids[0]
     await shop_log.publish_activity(message(time.time() - 2, **{first: 50}))
-    await api.service.activity.look()
+    await api.service.slates.activity.look()
     assert 2 <= (await api.recommend(visitor_id="vera"))["feature_age"]["activity"] < 30
     bundle = api.service.model.recommender.bundle
-    features = api.service.activity.of(bundle).features(np.arange(2, dtype=np.int32))
+    features = api.service.slates.activity.of(bundle).features(np.arange(2, dtype=np.int32))
     share = features[:, ACTIVITY_FEATURES.index("item_log_share_1h")]
     assert share[0] > 0 > share[1]
     assert await api.metric('freshet_feature_age_seconds{family="activity"}') >= 2
@@ -48,8 +48,8 @@ async def test_items_that_the_model_does_not_know_count_in_the_total() -> None:
 
 async def test_counts_that_nobody_renewed_are_known_no_more(api: Api, shop_log: BreakableLog) -> None:
     await shop_log.publish_activity(message(time.time() - MESSAGE_SECONDS - 1, mug=50))
-    await api.service.activity.look()
-    assert api.service.activity.of(api.service.model.recommender.bundle) is UNKNOWN_ACTIVITY
+    await api.service.slates.activity.look()
+    assert api.service.slates.activity.of(api.service.model.recommender.bundle) is UNKNOWN_ACTIVITY
     assert (await api.recommend(visitor_id="vera"))["feature_age"]["activity"] is None
 
 
@@ -57,23 +57,23 @@ async def test_what_cannot_be_read_is_nothing_known_and_the_next_message_is_take
     api: Api, shop_log: BreakableLog, caplog: pytest.LogCaptureFixture
 ) -> None:
     await shop_log.publish_activity(b"no message")
-    await api.service.activity.look()
-    assert api.service.activity.age() is None
+    await api.service.slates.activity.look()
+    assert api.service.slates.activity.age() is None
     assert "cannot be read" in caplog.text
     await shop_log.publish_activity(message(time.time(), mug=1))
-    await api.service.activity.look()
-    assert api.service.activity.age() is not None
+    await api.service.slates.activity.look()
+    assert api.service.slates.activity.age() is not None
 
 
 async def test_a_new_model_is_told_in_its_own_indexes(api: Api, shop_log: BreakableLog) -> None:
     await shop_log.publish_activity(message(time.time(), mug=1))
-    await api.service.activity.look()
+    await api.service.slates.activity.look()
     publish(api.service.settings.models_dir, tiny_bundle("second"))
     await api.service.model.look()
     bundle = api.service.model.recommender.bundle
-    assert api.service.activity.of(bundle) is UNKNOWN_ACTIVITY
-    await api.service.activity.look()
-    assert api.service.activity.of(bundle) is not UNKNOWN_ACTIVITY
+    assert api.service.slates.activity.of(bundle) is UNKNOWN_ACTIVITY
+    await api.service.slates.activity.look()
+    assert api.service.slates.activity.of(bundle) is not UNKNOWN_ACTIVITY
 
 
 async def test_an_app_ends_though_a_watcher_missed_that_it_was_cancelled(

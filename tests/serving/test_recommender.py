@@ -326,9 +326,9 @@ def test_a_diverse_slate_is_as_full_and_begins_with_the_best(asked: Question, di
     np.testing.assert_array_equal(diverse.items[:1], slate.items[:1])
     assert set(shop().item_ids[diverse.items].tolist()) <= set(shown(asked))
     scored = dict(zip(diverse.candidates.items, rank(shop().rankers, diverse.features), strict=True))
-    ranked = diverse.items.size - diverse.filled
-    assert diverse.scores[:ranked].tolist() == [scored[item] for item in diverse.items[:ranked]]
-    assert (diverse.scores[ranked:] < diverse.scores[:ranked].min(initial=np.inf)).all()
+    ranked = np.isin(diverse.items, diverse.candidates.items)
+    assert diverse.scores[ranked].tolist() == [scored[item] for item in diverse.items[ranked]]
+    assert (diverse.scores[~ranked] < diverse.scores[ranked].min(initial=np.inf)).all()
 
 
 def test_the_more_diverse_the_less_alike_are_the_items() -> None:

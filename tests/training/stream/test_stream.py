@@ -115,7 +115,7 @@ async def test_what_happens_to_an_item_reaches_the_ranker_of_a_server_within_5_s
         lamp = np.array([bundle.item_index["lamp"]], np.int32)
 
         def known() -> float:
-            return float(api.service.activity.of(bundle).features(lamp)[0, share])
+            return float(api.service.slates.activity.of(bundle).features(lamp)[0, share])
 
         with streaming(streamed, redis_url):
             await _until(lambda: known() == 0)  # counted, and nothing happened so far

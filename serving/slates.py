@@ -1,0 +1,209 @@
+"""Slates: a request's way through the recommender to its reply."""
+
+import math
+import time
+from collections.abc import Sequence
+from typing import Final
+from uuid import uuid4
+
+from feature_repo.arrays import Float32
+from feature_repo.event_log import EventLog, Shopper
+from feature_repo.ranking_features import SOURCES
+from feature_repo.schema import SECOND, shopper_key
+from feature_repo.settings import Settings
+from feature_repo.tombstones import Tombstones
+from serving.bundle import Bundle, Manifest
+from serving.calibration import Calibration
+from serving.explanation import Explanation, explain
+from serving.hydration import LogState, hydrate
+from serving.live_activity import LiveActivity
+from serving.live_model import LiveModel
+from serving.metrics import Metrics
+from serving.placements import SHIPPED, read_placements
+from serving.query import Filters, Question
+from serving.schemas import (
+    FeatureAge,
+    FeatureContribution,
+    ItemExplanation,
+    RecommendationRequest,
+    Recommendations,
+    RerankRequest,
+    SlateItem,
+)
+from serving.served_log import ServedLog
+from serving.served_slate import ServedItems, ServedSlate, is_among
+from serving.sources.popularity import popular
+
+FILL: Final = popular.__name__
+"""Where items come from that lengthen a slate whose candidates ran out."""
+
+
+class Slates:
+    """Answers the requests for slates of one shop."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        log: EventLog,
+        model: LiveModel,
+        tombstones: Tombstones,
+        metrics: Metrics,
+    ) -> None:
+        self.log_state = LogState()
+        self.placements = read_placements(settings.placements or SHIPPED)
+        self.activity = LiveActivity(log, model)
+        self.served_log = ServedLog(
+            settings.served_dir, settings.served_log_queue, settings.served_log_flush_seconds, metrics
+        )
+        self._settings = settings
+        self._log = log
+        self._model = model
+        self._tombstones = tombstones
+        self._metrics = metrics
+        metrics.watch_activity(self.activity.age)
+
+    async def recommend(
+        self, request: RecommendationRequest, given: Sequence[str] | None = None
+    ) -> Recommendations:
+        """A slate, of the ``given`` items if there are any. Raises BundleError before the first model is live."""
+        recommender = self._model.recommender
+        bundle, placement = recommender.bundle, self.placements[request.placement]
+        request_id, as_of = uuid4().hex, time.time_ns() // 1000
+        with self._metrics.stage("hydrate"):
+            shopper, degraded = await hydrate(
+                self._log, request.user_id, request.visitor_id, self._settings.redis_timeout_seconds
+            )
+            if request.user_id or request.visitor_id:  # else the log was not asked
+                self.log_state.note(away=bool(degraded))
+            question = Question(
+                events=shopper.window,
+                shopper_key=self._known_key(shopper.user_id, request.visitor_id, bundle.manifest),
+                as_of=as_of,
+                k=request.k,
+                context_items=request.context.item_ids,
+                cart=request.context.cart,
+                text=request.context.query,
+                filters=Filters(**dict(request.filters)),
+                repeat_last=request.repeat_last_item,
+                online=shopper.features,
+                plan=placement.plan(request.diversity),
+                given=given,
+            )
+            query = question.encode(bundle, self.activity.of(bundle))
+        [slate] = recommender.recommend([query], self._metrics.stage)
+        shown = ServedItems.shown(slate, bundle)
+        full = is_among(self._settings.served_log_full_share, request_id)
+        self.served_log.put(
+            ServedSlate(
+                request_id=request_id,
+                as_of=as_of,
+                user_id=shopper.user_id,
+                visitor_id=request.visitor_id,
+                placement=request.placement,
+                model_version=bundle.manifest.version,
+                window=shopper.window,
+                context_items=request.context.item_ids,
+                cart=request.context.cart,
+                items=shown.with_others(slate, bundle) if full else shown,
+            )
+        )
+        age = _feature_age(bundle.manifest, shopper, self.activity.age(), as_of)
+        self._metrics.count_slate(slate, degraded, age.session)
+        items = _slate_items(shown, bundle.calibration)
+        if request.explain:
+            for item, explanation in zip(items, explain(bundle, query, slate), strict=True):
+                item.explanation = _explanation(explanation, bundle)
+        return Recommendations(
+            request_id=request_id,
+            items=items,
+            model_version=bundle.manifest.version,
+            degraded=degraded,
+            relaxed=list(slate.relaxed),
+            feature_age=age,
+        )
+
+    async def rerank(self, request: RerankRequest) -> Recommendations:
+        """All of the request's items; what the model does not know comes last, in its order. Raises BundleError."""
+        given = list(dict.fromkeys(request.items))
+        ordered = await self.recommend(request.as_recommendation(), given)
+        known = {item.item_id for item in ordered.items}
+        floor = ordered.items[-1].score if ordered.items else 0.0
+        unknown = [
+            SlateItem(
+                item_id=item_id,
+                score=floor - number,
+                position=len(known) + number,
+                sources=[],
+                click_probability=None,
+                purchase_probability=None,
+            )
+            for number, item_id in enumerate((name for name in given if name not in known), 1)
+        ]
+        return ordered.model_copy(update={"items": [*ordered.items, *unknown]})
+
+    def require_placement(self, name: str) -> str:
+        """The name, if a placement has it; else ValueError."""
+        if name not in self.placements:
+            raise ValueError(f"there is no placement of this name, only {', '.join(self.placements)}")
+        return name
+
+    def _known_key(self, user_id: str | None, visitor_id: str | None, manifest: Manifest) -> str | None:
+        """By which key the model may know the shopper: none where it learned of what was erased since."""
+        if not user_id and not visitor_id:
+            return None
+        key = shopper_key(user_id, visitor_id)
+        erased_at = self._tombstones.erased_at(key)
+        return None if erased_at is not None and erased_at >= manifest.training_end else key
+
+
+def _feature_age(manifest: Manifest, shopper: Shopper, activity: float | None, as_of: int) -> FeatureAge:
+    user = shopper.features.computed_at if shopper.features else manifest.created
+    session = shopper.window[-1].timestamp if shopper.window else as_of
+    return FeatureAge(
+        user=max(as_of - user, 0) / SECOND,
+        item=(as_of - manifest.created) / SECOND,
+        activity=activity,
+        session=max(as_of - session, 0) / SECOND,
+    )
+
+
+def _slate_items(shown: ServedItems, calibration: Calibration) -> list[SlateItem]:
+    rows = zip(
+        shown.item_ids,
+        shown.scores.tolist(),
+        shown.brought.tolist(),
+        _numbers(calibration.click(shown.scores)),
+        _numbers(calibration.purchase(shown.scores)),
+        strict=True,
+    )
+    return [
+        SlateItem(
+            item_id=item_id,
+            score=score,
+            position=position,
+            sources=[name for name, there in zip(SOURCES, brought, strict=True) if there] or [FILL],
+            click_probability=click,
+            purchase_probability=purchase,
+        )
+        for position, (item_id, score, brought, click, purchase) in enumerate(rows, 1)
+    ]
+
+
+def _explanation(explanation: Explanation, bundle: Bundle) -> ItemExplanation:
+    because_of = explanation.reason.item
+    return ItemExplanation(
+        reason=explanation.reason.text,
+        because_of=None if because_of is None else bundle.item_ids[because_of],
+        contributions=[
+            FeatureContribution(
+                feature=one.feature,
+                value=None if math.isnan(one.value) else one.value,
+                contribution=one.contribution,
+            )
+            for one in explanation.contributions
+        ],
+    )
+
+
+def _numbers(values: Float32) -> list[float | None]:
+    return [None if math.isnan(value) else value for value in values.tolist()]
