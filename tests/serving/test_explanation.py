@@ -50,7 +50,8 @@ async def test_complements_go_with_the_page_and_what_is_found_fits_the_search(ap
 
 
 async def test_what_the_shopper_met_before_is_told_so(api: Api) -> None:
-    await api.send(click("desk"), click("mug"))
+    await api.send(click("desk"))
+    await api.send(click("mug"))
     assert (await reasons(api, k=10))["desk"][0] == "you were interested in it before"
 
 

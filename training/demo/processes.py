@@ -99,7 +99,7 @@ def _freshet(settings: Settings) -> dict[str, str]:
     """The settings themselves, with an absolute home and the Redis that all share."""
     shared = {"home": settings.home.absolute(), "redis_url": f"redis://{LOOPBACK}:{settings.redis_port}"}
     values = settings.model_dump() | shared
-    return {f"FRESHET_{name.upper()}": str(value) for name, value in values.items()}
+    return {f"FRESHET_{name.upper()}": str(value) for name, value in values.items() if value is not None}
 
 
 def _airflow(settings: Settings) -> dict[str, str]:

@@ -15,7 +15,7 @@ from feature_repo.arrays import Int32
 from feature_repo.item_activity import UNKNOWN_ACTIVITY
 from feature_repo.ranking_features import SOURCES, Candidates, Interest
 from serving.bundle import Bundle
-from serving.plan import weights
+from serving.plan import EVERYTHING, weights
 from serving.query import Query
 from serving.ranking import Rankers
 from serving.recommender import Recommender
@@ -67,7 +67,7 @@ class Ablations:
 
 def ablate(requests: Replay, bundle: Bundle, candidates: int) -> Ablations:
     """Answer requests with the recommender, whole and without each of its parts; shows progress."""
-    names = [FRESHET, NO_RANKERS, NO_ENCODER, NO_USER_HISTORY, NO_ACTIVITY, *map(source_off, SOURCES)]
+    names = [FRESHET, NO_RANKERS, NO_ENCODER, NO_USER_HISTORY, NO_ACTIVITY, *map(source_off, EVERYTHING)]
     found = {name: np.full((len(requests), CUTOFF), NO_ITEM, np.int32) for name in names}
     tally, wanted = SourceTally(), iter(requests.wanted_in(bundle))
     done = 0
@@ -104,7 +104,8 @@ def _answers(
     yield NO_ACTIVITY, answer(bundle, [_without_activity(query) for query in queries], looked_up)
     strangers = [_of_a_stranger(query, bundle) for query in queries]
     yield NO_USER_HISTORY, ranked_slates(Recommender(bundle, candidates))(strangers)
-    for number, source in enumerate(SOURCES):
+    for source in EVERYTHING:
+        number = SOURCES.index(source)
         # Where a source found nothing, it cannot be missed.
         rows = [row for row, found in enumerate(looked_up) if found.retrieved[number].items.size]
         without = [looked_up[row].without_source(source) for row in rows]

@@ -67,15 +67,15 @@ class SourceTally:
     seconds: Float64 = field(default_factory=lambda: np.zeros(len(SOURCES)))
 
     def look_up(self, bundle: Bundle, query: Query) -> LookedUp:
-        """Ask every source, as ``serving.retrieval.retrieve`` does."""
+        """Ask every source of the query's mixture, as ``serving.retrieval.retrieve`` does."""
         interest = bundle.interest(query.shopper)
-        retrieved = []
+        retrieved = [NOTHING] * len(SOURCES)
         for number, (name, source) in enumerate(RETRIEVERS.items()):
-            started = time.perf_counter()
-            retrieved.append(
-                source(bundle, query.shopper, interest, Reach(EVERYTHING[name].quota, query.allowed))
-            )
-            self.seconds[number] += time.perf_counter() - started
+            if name in query.plan.mixture:
+                started = time.perf_counter()
+                reach = Reach(query.plan.mixture[name].quota, query.allowed)
+                retrieved[number] = source(bundle, query.shopper, interest, reach)
+                self.seconds[number] += time.perf_counter() - started
         return LookedUp(interest, retrieved)
 
     def count(self, looked_up: LookedUp, wanted: Int32) -> None:
@@ -100,6 +100,7 @@ class SourceTally:
                 milliseconds=float(1000 * self.seconds[number] / len(self.found)),
             )
             for number, name in enumerate(SOURCES)
+            if name in EVERYTHING
         }
 
     def fused_recall(self) -> dict[int, float]:

@@ -7,6 +7,7 @@ import pytest
 
 from feature_repo.ranking_features import RANKING_COLUMNS, SOURCES
 from feature_repo.schema import DAY
+from serving.plan import EVERYTHING
 from serving.query import Query
 from serving.recommender import Recommender
 from tests.tiny_bundle import KNOWN_SHOPPER, NAMES, tiny_bundle, tiny_encoder
@@ -62,11 +63,11 @@ def test_freshet_is_the_recommender_that_serves(ablations: Ablations) -> None:
 
 def test_there_is_an_ablation_of_every_part(ablations: Ablations) -> None:
     whole = {NO_RANKERS, NO_ENCODER, NO_USER_HISTORY, NO_ACTIVITY, NO_SESSION}
-    parts = {*whole, *map(source_off, SOURCES)}
+    parts = {*whole, *map(source_off, EVERYTHING)}
     assert set(ablations.slates) == {FRESHET, *parts}
 
 
-@pytest.mark.parametrize("source", SOURCES)
+@pytest.mark.parametrize("source", EVERYTHING)
 def test_a_source_that_is_off_brings_no_candidates_and_has_no_columns(source: str) -> None:
     asked = queries()
     looked_up = [SourceTally().look_up(BUNDLE, query) for query in asked]
@@ -137,7 +138,7 @@ def test_a_source_is_credited_with_what_it_finds_and_what_only_it_finds() -> Non
 
 def test_reports_on_sources_agree_with_what_was_found(ablations: Ablations) -> None:
     sources = ablations.sources
-    assert list(sources) == list(SOURCES)
+    assert list(sources) == list(EVERYTHING)
     assert sources["popular"].recall == 1  # it brings everything that is wanted here
     assert sources["popular"].milliseconds > 0
     assert all(0 <= source.alone <= source.recall <= 1 for source in sources.values())
