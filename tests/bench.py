@@ -6,7 +6,6 @@ differ and are shared: compare the rows of one run.
 
 import itertools
 import os
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -17,6 +16,7 @@ from feature_repo.schema import Item
 from tests import bench_click, bench_ingest
 from tests.bench_load import Load, one_after_another
 from tests.bench_server import FRESHET, running
+from tests.bench_setup import freshet
 from tests.bench_table import print_header, print_machine, print_row
 
 
@@ -48,13 +48,6 @@ def main() -> int:
             all_changed = bench_click.measure(server.port, items)
         within_bounds = bench_ingest.measure(environment)
     return 0 if all_changed and within_bounds else 1
-
-
-def freshet(command: list[str], environment: dict[str, str]) -> None:
-    """Run a subcommand; its output is shown only if it fails."""
-    done = subprocess.run([FRESHET, *command], env=environment, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise SystemExit(done.stderr)
 
 
 if __name__ == "__main__":
