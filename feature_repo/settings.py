@@ -40,6 +40,9 @@ class Settings(BaseSettings):
     max_body_bytes: int = Field(2 * 2**20, ge=1024, description="Largest request body; more gets 413.")
     max_events_per_request: int = Field(1000, ge=1, description="Most events in one POST /v1/events.")
     max_items_per_request: int = Field(1000, ge=1, description="Most items in one PUT or PATCH /v1/items.")
+    slate_seconds: float = Field(
+        0.04, gt=0, description="After so long a slate is answered with what is there by then."
+    )
     max_slate_size: int = Field(100, ge=1, description="Largest k that a request may ask for.")
 
     log_partitions: int = Field(

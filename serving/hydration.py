@@ -2,15 +2,15 @@
 
 import asyncio
 import logging
-from typing import Final, Literal
+from typing import Final
 
 from feature_repo.errors import LogUnavailableError
 from feature_repo.event_log import EventLog, Shopper
+from serving.breakers import Breakers
 
 logger = logging.getLogger(__name__)
 
 SESSION_WINDOW: Final = "session_window"
-Degraded = Literal["session_window"]
 
 
 class LogState:
@@ -29,20 +29,28 @@ class LogState:
 
 
 async def hydrate(
-    log: EventLog, user_id: str | None, visitor_id: str | None, patience: float
-) -> tuple[Shopper, list[Degraded]]:
+    log: EventLog, user_id: str | None, visitor_id: str | None, patience: float, breakers: Breakers
+) -> tuple[Shopper, list[str]]:
     """The shopper and what had to be left out, after at most ``patience`` seconds.
 
-    A log that is away costs the window, not the answer. Nobody in particular has no window.
+    A log that is away costs the window, not the answer; one that is silent is left alone for a while. Nobody in
+    particular has no window.
     """
     nobody = Shopper(user_id, [], {})
     if user_id is None and visitor_id is None:
         return nobody, []
+    if not breakers.lets_through(SESSION_WINDOW):
+        return nobody, [SESSION_WINDOW]
     try:
         async with asyncio.timeout(patience):
-            return await log.shopper(user_id, visitor_id), []
-    except (LogUnavailableError, TimeoutError):
+            shopper = await log.shopper(user_id, visitor_id)
+    except TimeoutError:
+        breakers.missed(SESSION_WINDOW)
         return nobody, [SESSION_WINDOW]
+    except LogUnavailableError:
+        return nobody, [SESSION_WINDOW]
+    breakers.answered(SESSION_WINDOW)
+    return shopper, []
 
 
 async def answers(log: EventLog, patience: float) -> bool:

@@ -59,6 +59,12 @@ class Metrics:
         self._degraded = Counter(
             "freshet_degraded", "Answers that had to leave something out.", ["what"], registry=registry
         )
+        self._ranked_by = Counter(
+            "freshet_slates", "Slates by who put them in order.", ["ranked_by"], registry=registry
+        )
+        self._breakers_open = Gauge(
+            "freshet_breakers_open", "Sources that are left alone for a while.", registry=registry
+        )
         self._filled = Counter(
             "freshet_fallback_items",
             "Items that came from popularity because candidates ran out.",
@@ -98,6 +104,7 @@ class Metrics:
         found = (slate.candidates.ranks >= 0).sum(axis=0).tolist()  # NaN, not brought, is not
         for source, number in zip(self._sources, found, strict=True):
             source.inc(number)
+        self._ranked_by.labels(slate.ranked_by.value).inc()
         self._filled.inc(slate.filled)
         for what in degraded:
             self._degraded.labels(what).inc()
@@ -112,6 +119,10 @@ class Metrics:
     def watch_activity(self, age: Callable[[], float | None]) -> None:
         """Ask ``age`` at every scrape how old the counts of the items' activity are; None shows as NaN."""
         self._age.labels("activity").set_function(lambda: math.nan if (known := age()) is None else known)
+
+    def watch_breakers(self, names: Callable[[], Sequence[str]]) -> None:
+        """Ask ``names`` at every scrape which breakers are open."""
+        self._breakers_open.set_function(lambda: len(names()))
 
     def watch_queue(self, length: Callable[[], float]) -> None:
         """Ask ``length`` for the number of waiting served slates at every scrape."""

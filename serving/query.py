@@ -15,6 +15,7 @@ from feature_repo.ranking_features import Candidates, Page, ShopperState, UserRo
 from feature_repo.schema import CATEGORY_SEPARATOR, EventType, Item
 from feature_repo.session_features import UNKNOWN_ITEM, Window, encode_window
 from feature_repo.session_window import WindowEvent
+from serving.attempt import Rung
 from serving.bundle import Bundle
 from serving.plan import FOR_ANYTHING, Plan
 
@@ -121,7 +122,8 @@ class Slate:
 
     items int32[k'] with scores float32[k'], best first unless the plan asks for caps or diversity; fewer than k
     where the shop has no more that may be shown, or the plan fills up with nothing. ``filled`` of them came from
-    popularity because the candidates did not suffice; relaxed: names of the caps that even so could not be kept.
+    popularity because the candidates did not suffice; relaxed: names of the caps that even so could not be kept;
+    ranked_by: who put it in order.
     candidates and features (float32[candidates, len(RANKING_COLUMNS)]): all that were ranked.
     """
 
@@ -131,6 +133,7 @@ class Slate:
     candidates: Candidates
     features: Float32
     relaxed: tuple[str, ...] = ()
+    ranked_by: Rung = Rung.RANKERS
 
 
 def _known(item_ids: Sequence[str], bundle: Bundle) -> Int32:

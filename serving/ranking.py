@@ -1,5 +1,6 @@
 """Ranking: the score of every candidate by LightGBM, one model for a session that goes on, one for an arrival."""
 
+import math
 from typing import Final, NamedTuple
 
 import lightgbm
@@ -27,12 +28,15 @@ class Rankers(NamedTuple):
 NO_RANKERS: Final = Rankers(None, None)
 
 
-def rank(rankers: Rankers, features: Float32) -> Float32:
-    """float32[n] scores of float32[n, len(RANKING_COLUMNS)] rows; a row's score depends on that row alone."""
+def rank(rankers: Rankers, features: Float32, share: float = 1.0) -> Float32:
+    """float32[n] scores of float32[n, len(RANKING_COLUMNS)] rows by the first ``share`` of the trees.
+
+    A row's score depends on that row alone.
+    """
     live = in_session(features)
     scores = np.empty(len(features), np.float32)
-    scores[live] = _scores(rankers.session, features[live])
-    scores[~live] = _scores(rankers.arrival, features[~live])
+    scores[live] = _scores(rankers.session, features[live], share)
+    scores[~live] = _scores(rankers.arrival, features[~live], share)
     return scores
 
 
@@ -41,9 +45,10 @@ def in_session(features: Float32) -> Bool:
     return features[:, SESSION_INTERACTIONS] > 0
 
 
-def _scores(ranker: lightgbm.Booster | None, features: Float32) -> Float32:
+def _scores(ranker: lightgbm.Booster | None, features: Float32, share: float) -> Float32:
     if ranker is None:
         return features[:, FUSED_SCORE]
     if not len(features):
         return np.zeros(0, np.float32)
-    return np.asarray(ranker.predict(features, num_threads=1), dtype=np.float32)
+    trees = math.ceil(share * ranker.num_trees())
+    return np.asarray(ranker.predict(features, num_iteration=trees, num_threads=1), dtype=np.float32)

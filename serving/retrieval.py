@@ -2,12 +2,14 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Final
 
 import numpy as np
 
 from feature_repo.arrays import Float32, Int32
 from feature_repo.ranking_features import SOURCES, Candidates, Interest
+from serving.attempt import UNHURRIED, Attempt
 from serving.bundle import Bundle
 from serving.plan import Share, weights
 from serving.query import Query
@@ -55,25 +57,36 @@ if tuple(RETRIEVERS) != SOURCES:
     )
 
 
-def retrieve(bundle: Bundle, query: Query, interest: Interest, size: int) -> Candidates:
+def retrieve(
+    bundle: Bundle, query: Query, interest: Interest, size: int, attempt: Attempt = UNHURRIED
+) -> Candidates:
     """The ``size`` best candidates of the query's mixture by reciprocal rank fusion, all of them allowed."""
-    return fuse(ask_sources(bundle, query, interest), weights(query.plan.mixture), size)
+    return fuse(ask_sources(bundle, query, interest, attempt), weights(query.plan.mixture), size)
 
 
-def judge(bundle: Bundle, query: Query, interest: Interest, given: Int32) -> Candidates:
+def judge(
+    bundle: Bundle, query: Query, interest: Interest, given: Int32, attempt: Attempt = UNHURRIED
+) -> Candidates:
     """The given items as candidates, each with what the sources of the query's mixture say of it."""
     allowed = np.zeros(len(bundle.item_ids), dtype=bool)
     allowed[given] = True
     mixture = {name: Share(max(given.size, 1), share.weight) for name, share in query.plan.mixture.items()}
     asked = replace(query, allowed=allowed, plan=replace(query.plan, mixture=mixture))
-    found = retrieve(bundle, asked, interest, given.size)
+    found = retrieve(bundle, asked, interest, given.size, attempt)
     return found.with_unbrought(np.setdiff1d(given, found.items))
 
 
-def ask_sources(bundle: Bundle, query: Query, interest: Interest) -> list[Retrieved]:
+def ask_sources(
+    bundle: Bundle, query: Query, interest: Interest, attempt: Attempt = UNHURRIED
+) -> list[Retrieved]:
     """What each of SOURCES brings; nothing where the query's mixture leaves it out."""
     return [
-        source(bundle, query.shopper, interest, Reach(query.plan.mixture[name].quota, query.allowed))
+        attempt.ask(
+            name,
+            partial(
+                source, bundle, query.shopper, interest, Reach(query.plan.mixture[name].quota, query.allowed)
+            ),
+        )
         if name in query.plan.mixture
         else NOTHING
         for name, source in RETRIEVERS.items()

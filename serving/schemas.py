@@ -11,7 +11,7 @@ from feature_repo.catalog_changes import CatalogChange
 from feature_repo.erasure import Store
 from feature_repo.event_log import Verdict
 from feature_repo.schema import ID_PATTERN, MAX_QUERY_LENGTH, EventType
-from serving.hydration import Degraded
+from serving.attempt import Rung
 from serving.placements import HOME, RERANK
 from serving.plan import Group
 from serving.query import DEFAULT_SLATE_SIZE
@@ -278,7 +278,10 @@ class Recommendations(BaseModel):
     request_id: str
     items: list[SlateItem]
     model_version: str
-    degraded: list[Degraded] = Field(description="What had to be left out.")
+    degraded: list[str] = Field(
+        description="What had to be left out: session_window, or sources that failed or came too late."
+    )
+    ranked_by: Rung = Field(description="Who put the items in order; all but rankers for lack of time.")
     relaxed: list[Group] = Field(description="Caps of the placement that too few items were there to keep.")
     feature_age: FeatureAge
 

@@ -12,8 +12,11 @@ from feature_repo.ranking_features import SOURCES
 from feature_repo.schema import SECOND, shopper_key
 from feature_repo.settings import Settings
 from feature_repo.tombstones import Tombstones
+from serving.attempt import Rung
+from serving.breakers import Breakers
 from serving.bundle import Bundle, Manifest
-from serving.calibration import Calibration
+from serving.calibration import UNCALIBRATED, Calibration
+from serving.deadlines import Deadlines
 from serving.explanation import Explanation, explain
 from serving.hydration import LogState, hydrate
 from serving.live_activity import LiveActivity
@@ -60,7 +63,10 @@ class Slates:
         self._model = model
         self._tombstones = tombstones
         self._metrics = metrics
+        self._breakers = Breakers()
+        self._deadlines = Deadlines(self._breakers, metrics)
         metrics.watch_activity(self.activity.age)
+        metrics.watch_breakers(self._breakers.open)
 
     async def recommend(
         self, request: RecommendationRequest, given: Sequence[str] | None = None
@@ -69,9 +75,11 @@ class Slates:
         recommender = self._model.recommender
         bundle, placement = recommender.bundle, self.placements[request.placement]
         request_id, as_of = uuid4().hex, time.time_ns() // 1000
+        until = time.monotonic() + self._settings.slate_seconds
+        patience = min(self._settings.redis_timeout_seconds, self._settings.slate_seconds / 2)
         with self._metrics.stage("hydrate"):
             shopper, degraded = await hydrate(
-                self._log, request.user_id, request.visitor_id, self._settings.redis_timeout_seconds
+                self._log, request.user_id, request.visitor_id, patience, self._breakers
             )
             if request.user_id or request.visitor_id:  # else the log was not asked
                 self.log_state.note(away=bool(degraded))
@@ -90,7 +98,8 @@ class Slates:
                 given=given,
             )
             query = question.encode(bundle, self.activity.of(bundle))
-        [slate] = recommender.recommend([query], self._metrics.stage)
+        slate, left_out = await self._deadlines.recommend(recommender, query, until)
+        degraded += left_out
         shown = ServedItems.shown(slate, bundle)
         full = is_among(self._settings.served_log_full_share, request_id)
         self.served_log.put(
@@ -109,7 +118,8 @@ class Slates:
         )
         age = _feature_age(bundle.manifest, shopper, self.activity.age(), as_of)
         self._metrics.count_slate(slate, degraded, age.session)
-        items = _slate_items(shown, bundle.calibration)
+        calibration = bundle.calibration if slate.ranked_by == Rung.RANKERS else UNCALIBRATED
+        items = _slate_items(shown, calibration)
         if request.explain:
             for item, explanation in zip(items, explain(bundle, query, slate), strict=True):
                 item.explanation = _explanation(explanation, bundle)
@@ -119,6 +129,7 @@ class Slates:
             model_version=bundle.manifest.version,
             degraded=degraded,
             relaxed=list(slate.relaxed),
+            ranked_by=slate.ranked_by,
             feature_age=age,
         )
 

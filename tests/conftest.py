@@ -47,7 +47,9 @@ def anyio_backend() -> str:
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
     """Settings of a Freshet whose state lies in the test's own folder; patient, since tests share cores."""
-    return Settings(home=tmp_path, redis_url=None, redis_port=free_port(), redis_timeout_seconds=5)
+    return Settings(
+        home=tmp_path, redis_url=None, redis_port=free_port(), redis_timeout_seconds=5, slate_seconds=5
+    )
 
 
 @pytest.fixture(scope="session")

@@ -19,6 +19,7 @@ from feature_repo.ranking_features import RANKING_COLUMNS
 from feature_repo.schema import CATEGORY_SEPARATOR, DAY, HOUR, ITEM_SCHEMA, MINUTE, EventType, Item
 from feature_repo.session_window import WindowEvent
 from feature_repo.user_tower import UserTower
+from serving.attempt import Unhurried
 from serving.bundle import Bundle, read_bundle, write_bundle
 from serving.plan import Plan
 from serving.query import Filters, Question, Slate
@@ -309,12 +310,13 @@ def test_unknown_shoppers_are_folded_in_and_known_ones_are_not() -> None:
 def test_each_stage_is_measured_once_per_call_in_the_order_of_the_work() -> None:
     names: list[str] = []
 
-    def stage(name: str) -> nullcontext[None]:
-        names.append(name)
-        return nullcontext()
+    class Noting(Unhurried):
+        def stage(self, name: str) -> nullcontext[None]:
+            names.append(name)
+            return nullcontext()
 
     query = Question(events=[], shopper_key=None, as_of=NOW).encode(shop())
-    Recommender(shop(), CANDIDATES).recommend([query, query], stage)
+    Recommender(shop(), CANDIDATES).recommend([query, query], Noting())
     assert names == ["encode", "retrieve", "filter", "features", "rank", "rerank"]
 
 

@@ -25,7 +25,9 @@ pytestmark = [pytest.mark.anyio, pytest.mark.integration]
 @pytest.fixture
 def redis_settings(tiny_models: Path, tmp_path: Path) -> Settings:
     """Settings of the tiny shop with a Redis of its own."""
-    settings = Settings(home=tmp_path, redis_url=None, redis_port=free_port(), redis_timeout_seconds=1)
+    settings = Settings(
+        home=tmp_path, redis_url=None, redis_port=free_port(), redis_timeout_seconds=1, slate_seconds=2
+    )
     shutil.copytree(tiny_models, settings.models_dir)
     return settings
 

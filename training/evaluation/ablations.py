@@ -14,6 +14,7 @@ from tqdm import tqdm
 from feature_repo.arrays import Int32
 from feature_repo.item_activity import UNKNOWN_ACTIVITY
 from feature_repo.ranking_features import SOURCES, Candidates, Interest
+from serving.attempt import UNHURRIED, Attempt
 from serving.bundle import Bundle
 from serving.plan import EVERYTHING, weights
 from serving.query import Query
@@ -51,7 +52,7 @@ class PreparedRecommender(Recommender):
         """What was made of the shopper."""
         return self._looked_up[id(query)].interest
 
-    def retrieve(self, query: Query, interest: Interest) -> Candidates:
+    def retrieve(self, query: Query, interest: Interest, attempt: Attempt = UNHURRIED) -> Candidates:
         """What was found, fused and cut to the number of candidates."""
         return fuse(self._looked_up[id(query)].retrieved, weights(query.plan.mixture), self.candidates)
 
