@@ -2,7 +2,8 @@
 
 import hashlib
 from dataclasses import dataclass
-from typing import Final
+from functools import cached_property
+from typing import Final, Protocol
 
 import numpy as np
 
@@ -10,7 +11,7 @@ from feature_repo.arrays import Bool, Float32, Float64, Int32, Int64
 from feature_repo.batch_features import ITEM_STATISTICS, USER_STATISTICS
 from feature_repo.item_activity import ACTIVITY_FEATURES, UNKNOWN_ACTIVITY, Activity
 from feature_repo.schema import DAY, HOUR, SECOND, EventType
-from feature_repo.session_features import SESSION_FEATURES, Window, session_features
+from feature_repo.session_features import SESSION_FEATURES, Recent, Window, recent_items, session_features
 from feature_repo.user_history import HISTORY_FEATURES, NO_HISTORY, UserHistory, history_features
 from feature_repo.user_tower import UserTower, unit
 
@@ -166,18 +167,39 @@ class ShopperState:
     page: Page = NO_PAGE
 
 
+class Expectation(Protocol):
+    """How likely items are to be the next, as a session encoder sees it."""
+
+    @property
+    def best(self) -> float:
+        """Log-probability of the likeliest item."""
+        ...
+
+    def log_probability(self, items: Int32) -> Float32:
+        """float32[m]: of items int32[m]."""
+        ...
+
+    def likeliest(self, allowed: Bool | None) -> tuple[Int32, Float32]:
+        """Items int32[n], the likeliest that are allowed among them, with log-probabilities float32[n]."""
+        ...
+
+
 @dataclass(frozen=True)
 class Interest:
     """What a model makes of a shopper.
 
-    active: the interactions of the window; session float32[d]: their vector, zero for none;
-    log_probability float32[items]: of each item to be the next, as the session encoder sees it; empty where it sees
-    nothing.
+    active: the interactions of the window; session float32[d]: their vector, zero for none; expected: what comes
+    next, None where the session encoder sees nothing.
     """
 
     active: Window
     session: Float32
-    log_probability: Float32
+    expected: Expectation | None
+
+    @cached_property
+    def recent(self) -> Recent:
+        """The distinct items of the interactions."""
+        return recent_items(self.active)
 
 
 def ranking_matrix(
@@ -245,9 +267,9 @@ def _revisits(shown: Int32, active: Window, as_of: int) -> Float32:
 def _expectations(shown: Int32, interest: Interest) -> Float32:
     """Log-probability of each candidate to be next, its distance to that of the best item, and that of the best."""
     columns = np.full((shown.size, 3), np.nan, dtype=np.float32)
-    if interest.log_probability.size:
-        best = interest.log_probability.max()
-        columns[:, 0] = interest.log_probability[shown]
+    if interest.expected is not None:
+        best = np.float32(interest.expected.best)
+        columns[:, 0] = interest.expected.log_probability(shown)
         columns[:, 1] = columns[:, 0] - best
         columns[:, 2] = best
     return columns

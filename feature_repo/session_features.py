@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 
@@ -14,6 +14,9 @@ SESSION_GAP: Final = 30 * MINUTE
 """A silence longer than this starts a new session (the industry's customary half hour)."""
 
 UNKNOWN_ITEM: Final = -1
+
+RECENCY_DECAY: Final = 0.8
+"""Weight of each step back in the window, against the step after it."""
 
 SESSION_FEATURES: Final = (
     "session_interactions",
@@ -73,6 +76,32 @@ def moments_back(window: Window) -> Int64:
     """int64[n]: how many distinct later moments the window holds after each event; 0 for the newest."""
     later = np.diff(window.times, append=window.times[-1:]) > 0
     return np.cumsum(later[::-1], dtype=np.int64)[::-1]
+
+
+class Recent(NamedTuple):
+    """Distinct items of a window, the newest first: items int32[n]; steps int64[n]: newer moments than each one's.
+
+    Items of one moment, such as a basket, are equally recent.
+    """
+
+    items: Int32
+    steps: Int64
+
+    def newest(self, size: int) -> "Recent":
+        """The first ``size`` of them."""
+        return Recent(self.items[:size], self.steps[:size])
+
+    def weights(self) -> Float32:
+        """float32[n]: how much each counts, falling with its steps."""
+        return (RECENCY_DECAY**self.steps).astype(np.float32)
+
+
+def recent_items(active: Window) -> Recent:
+    """The distinct items of a window of interactions."""
+    newest_first = active.items[::-1]
+    _, first = np.unique(newest_first, return_index=True)
+    place = np.sort(first)
+    return Recent(newest_first[place], moments_back(active)[::-1][place])
 
 
 def current_session(window: Window, as_of: int) -> Window:

@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 import lightgbm
 import numpy as np
@@ -39,13 +39,16 @@ from feature_repo.user_tower import UserTower
 from serving.calibration import UNCALIBRATED, Calibration
 from serving.indexes import GroupedLists, Neighbours, PopularityLists, Segments, SessionIndex, UserHistories
 from serving.ranking import Rankers
-from serving.session_encoder import NOTHING_EXPECTED, EncoderItems, SessionEncoder
+from serving.session_encoder import EncoderItems, SessionEncoder
 from serving.text_index import NO_TEXT, TextIndex
+from serving.vector_index import NO_VECTORS, VectorIndex
 
 MANIFEST: Final = "manifest.json"
 RANKER: Final = "ranker.txt"
 ENCODER: Final = "encoder.onnx"
 ENCODER_ITEMS: Final = "encoder_items"
+TOWER_INDEX: Final = "tower.faiss"
+ENCODER_INDEX: Final = "encoder.faiss"
 ITEMS: Final = "items.arrow"
 SHOPPERS: Final = "shoppers.arrow"
 CATEGORIES: Final = "categories.arrow"
@@ -99,7 +102,9 @@ class Bundle:
     items: ItemColumns
     availability: Availability
     tower: UserTower
+    tower_index: VectorIndex
     encoder: SessionEncoder | None
+    encoder_index: VectorIndex  # of nothing without an encoder
     covisited: Neighbours
     walked: Neighbours  # where random walks over covisited end
     bought_together: Neighbours
@@ -148,9 +153,9 @@ class Bundle:
     def interest(self, shopper: ShopperState) -> Interest:
         """What this model makes of a shopper."""
         active = shopper.window.interactions()
-        expected = (
-            NOTHING_EXPECTED if self.encoder is None else self.encoder.log_probability(active, shopper.as_of)
-        )
+        expected = None
+        if self.encoder is not None:
+            expected = self.encoder.expected(self.encoder_index, active, shopper.as_of)
         return Interest(active, self.tower.session_vector(active), expected)
 
 
@@ -187,6 +192,8 @@ def write_bundle(bundle: Bundle, directory: Path) -> Bundle:
     _write_table(pa.table({NAME: pa.array(bundle.shopper_keys, pa.string())}), temporary / SHOPPERS)
     _write_table(pa.table({NAME: pa.array(bundle.categories, pa.string())}), temporary / CATEGORIES)
     bundle.texts.save(temporary)
+    bundle.tower_index.save(temporary / TOWER_INDEX)
+    bundle.encoder_index.save(temporary / ENCODER_INDEX)
     if bundle.encoder is not None:
         (temporary / ENCODER).write_bytes(bundle.encoder.network)
     for name, ranker in bundle.rankers._asdict().items():
@@ -230,15 +237,21 @@ def read_bundle(directory: Path) -> Bundle:
                 "train again, or serve another version with `freshet rollback VERSION`"
             )
     catalog = _read_table(directory / ITEMS)
+    arrays: dict[str, Any] = {name: _map_columns(kind, directory, name) for name, kind in ARRAYS.items()}
+    encoder = _read_encoder(directory) if ENCODER in manifest.checksums else None
     return Bundle(
         manifest=manifest,
         item_ids=catalog[Item.ID].to_numpy(),
         catalog=catalog,
         categories=_read_table(directory / CATEGORIES)[NAME].to_pylist(),
         shopper_keys=_read_table(directory / SHOPPERS)[NAME].to_numpy(),
-        encoder=_read_encoder(directory) if ENCODER in manifest.checksums else None,
+        tower_index=VectorIndex.load(arrays["tower"].embeddings, directory / TOWER_INDEX),
+        encoder=encoder,
+        encoder_index=NO_VECTORS
+        if encoder is None
+        else VectorIndex.load(encoder.items.embeddings, directory / ENCODER_INDEX),
         texts=TextIndex.load(directory),
-        **{name: _map_columns(kind, directory, name) for name, kind in ARRAYS.items()},
+        **arrays,
         rankers=Rankers(*(_read_ranker(directory, f"{name}_{RANKER}", manifest) for name in Rankers._fields)),
     )
 

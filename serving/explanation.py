@@ -8,11 +8,11 @@ import numpy as np
 from feature_repo.arrays import Float32, Int32
 from feature_repo.ranking_features import RANKING_COLUMNS, SOURCES
 from feature_repo.schema import EventType, Item
-from feature_repo.session_features import Window
+from feature_repo.session_features import Window, recent_items
 from serving.bundle import Bundle
 from serving.query import Query, Slate
 from serving.ranking import in_session
-from serving.sources.source import RECENT_ITEMS, recent_items
+from serving.sources.source import RECENT_ITEMS
 
 TOP: Final = 5
 """Features that are named of an item."""
@@ -108,7 +108,7 @@ def _reason(bundle: Bundle, query: Query, slate: Slate, row: int) -> Reason:
     if brought & _FROM_ITSELF:
         return Reason("you were interested in it before")
     if brought & (_FROM_WINDOW | _FROM_BASKETS) and active.items.size:
-        anchor = _nearest(bundle, item, recent_items(active, RECENT_ITEMS).items)
+        anchor = _nearest(bundle, item, recent_items(active).items[:RECENT_ITEMS])
         return Reason(f"because you {_verb(active, anchor)} {_name(bundle, anchor)}", anchor)
     return Reason(_what_others_like(bundle, item, brought))
 

@@ -7,9 +7,10 @@ from typing import Final
 import numpy as np
 import onnxruntime
 
-from feature_repo.arrays import Float32, Int32, Int64
+from feature_repo.arrays import Bool, Float32, Int32, Int64
 from feature_repo.schema import SECOND
 from feature_repo.session_features import Window, moments_back
+from serving.vector_index import Near, VectorIndex
 
 VALUES: Final = "values"
 TYPES: Final = "types"
@@ -18,6 +19,8 @@ AGES: Final = "ages"
 """Inputs of the network, all newest event first: float32[1, L, d], int64[1, L] twice, float32[1, L]."""
 QUERY: Final = "query"
 """Its output: float32[1, d], a unit vector."""
+LIKELIEST: Final = 500
+"""Items that are looked up in a large shop."""
 AGE_SCALE: Final = 10.0
 """Divides the logarithm of an age in seconds, so that it is about one."""
 
@@ -65,18 +68,47 @@ class SessionEncoder:
         [query] = self._session.run([QUERY], inputs)
         return query[0]
 
-    def log_probability(self, active: Window, as_of: int) -> Float32:
-        """float32[items]: log-probability of each item to be the next; empty for a window without interaction."""
+    def expected(self, index: VectorIndex, active: Window, as_of: int) -> "Expected | None":
+        """What comes next, of the items whose embeddings are in ``index``; None without an interaction."""
         if not active.items.size:
-            return NOTHING_EXPECTED
-        logits = self.items.embeddings @ self.query(active, as_of)
-        logits[self.items.item_weight == 0] = -1  # as far away as can be
-        logits *= self.items.scale[0]
-        best = logits.max()
-        return logits - (best + np.log(np.exp(logits - best).sum()))
+            return None
+        query, scale = self.query(active, as_of), float(self.items.scale[0])
+        near = index.search(query, LIKELIEST)
+        return Expected(index, query, scale, near, index.log_total(near, query, scale))
 
 
-NOTHING_EXPECTED: Final = np.zeros(0, np.float32)
+@dataclass(frozen=True)
+class Expected:
+    """How likely each item is to be the next: a softmax over the cosines of a query, scaled.
+
+    near: the likeliest, or all; log_total: log of what all items weigh together.
+    """
+
+    index: VectorIndex
+    query: Float32
+    scale: float
+    near: Near
+    log_total: float
+
+    @property
+    def best(self) -> float:
+        """Log-probability of the likeliest item."""
+        return self.scale * float(self.near.cosines.max()) - self.log_total
+
+    def log_probability(self, items: Int32) -> Float32:
+        """float32[m]: of these items."""
+        cosines = self.near.cosines[items] if self.near.whole else self.index.vectors[items] @ self.query
+        return self._log(cosines)
+
+    def likeliest(self, allowed: Bool | None) -> tuple[Int32, Float32]:
+        """Items with their log-probabilities, in no order, the likeliest that are allowed among them."""
+        near = self.near
+        if allowed is not None and not near.whole:
+            near = self.index.search(self.query, LIKELIEST, allowed)
+        return near.items, self._log(near.cosines)
+
+    def _log(self, cosines: Float32) -> Float32:
+        return np.float32(self.scale) * cosines - np.float32(self.log_total)
 
 
 def log_age(age: Int64) -> Float32:

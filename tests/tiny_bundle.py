@@ -7,6 +7,7 @@ neighbours of the last item, by their co-visitation score, and then what is popu
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -15,10 +16,11 @@ import numpy as np
 import orjson
 import pyarrow as pa
 
-from feature_repo.arrays import Int32
+from feature_repo.arrays import Float32, Int32
 from feature_repo.batch_features import ITEM_STATISTICS, USER_STATISTICS
 from feature_repo.ranking_features import RANKING_COLUMNS, RANKING_HASH, ItemColumns
 from feature_repo.schema import DAY, ITEM_SCHEMA, EventType, Item
+from feature_repo.session_features import Window
 from feature_repo.user_tower import UserTower
 from serving.bundle import Availability, Bundle, Manifest, UserColumns, write_bundle
 from serving.calibration import Calibration
@@ -27,6 +29,7 @@ from serving.live_version import set_current
 from serving.ranking import Rankers
 from serving.session_encoder import AGES, QUERY, STEPS, TYPES, VALUES, EncoderItems, SessionEncoder
 from serving.text_index import TextIndex
+from serving.vector_index import NO_VECTORS, VectorIndex
 
 TRAINED_AT = 1_750_000_000_000_000
 """2025-06-15, in microseconds: the training of the tiny bundle ends here."""
@@ -87,6 +90,10 @@ UNKNOWN_TO_ENCODER = "rug"
 K = 2
 
 
+EMBEDDINGS = np.eye(len(CATEGORIES), dtype=np.float32)[[CATEGORY_OF[name] for name in NAMES]]
+"""Of each item: that of its category."""
+
+
 def price_of(name: str) -> float:
     """Price of an item: 10 for the most popular, 10 more for each after it."""
     return 10.0 * (NAMES.index(name) + 1)
@@ -126,12 +133,14 @@ def tiny_bundle(version: str = "v1", prefix: str = "") -> Bundle:
         ),
         availability=Availability(np.array([name != SOLD_OUT for name in NAMES])),
         tower=UserTower(
-            embeddings=np.eye(len(CATEGORIES), dtype=np.float32)[category],
+            embeddings=EMBEDDINGS,
             item_weight=np.ones(n, np.float32),
             recency=np.zeros(5, np.float32),
             event_type=np.zeros(len(EventType), np.float32),
         ),
+        tower_index=VectorIndex.of(EMBEDDINGS),
         encoder=None,
+        encoder_index=NO_VECTORS,
         covisited=neighbours(NEIGHBOURS),
         walked=neighbours(WALKED),
         bought_together=neighbours(BOUGHT_TOGETHER),
@@ -210,6 +219,18 @@ def tiny_encoder(history: int = 3) -> SessionEncoder:
         ),
         newest_item_network(len(CATEGORIES)),
     )
+
+
+def with_encoder(bundle: Bundle, encoder: SessionEncoder) -> Bundle:
+    """The bundle with this encoder and an index of its items."""
+    return replace(bundle, encoder=encoder, encoder_index=VectorIndex.of(encoder.items.embeddings))
+
+
+def log_probability(encoder: SessionEncoder, active: Window, as_of: int) -> Float32:
+    """float32[items]: of every item to be the next."""
+    expected = encoder.expected(VectorIndex.of(encoder.items.embeddings), active, as_of)
+    assert expected is not None
+    return expected.log_probability(np.arange(len(encoder.items.embeddings), dtype=np.int32))
 
 
 @cache

@@ -18,6 +18,7 @@ from feature_repo.user_tower import UserTower, unit_rows
 from serving.bundle import Availability, Bundle, Manifest, UserColumns
 from serving.indexes import Neighbours, PopularityLists
 from serving.text_index import TextIndex
+from serving.vector_index import NO_VECTORS, VectorIndex
 from training.bought_together import bought_together
 from training.content import content_neighbours, content_vectors
 from training.covisitation import covisitation
@@ -116,6 +117,10 @@ def assemble(log: EncodedLog, shop: Shop, manifest: Manifest, learned: Learned, 
         items=items,
         availability=Availability(shop.available),
         tower=learned.tower,
+        tower_index=VectorIndex.of(learned.tower.embeddings),
+        encoder_index=NO_VECTORS
+        if learned.encoder is None
+        else VectorIndex.of(learned.encoder.items.embeddings),
         encoder=learned.encoder,
         covisited=covisited,
         walked=random_walks(covisited),

@@ -27,6 +27,7 @@ def main() -> None:
     for name, value in THREADS.items():
         os.environ.setdefault(name, value)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
+    logging.getLogger("faiss").setLevel(logging.WARNING)  # it would tell which instructions this machine has
     try:
         app()
     except FreshetError as error:

@@ -4,7 +4,7 @@ import numpy as np
 
 from feature_repo.ranking_features import Interest, ShopperState
 from serving.bundle import Bundle
-from serving.sources.source import RECENT_ITEMS, Reach, Retrieved, around, recent_items
+from serving.sources.source import RECENT_ITEMS, Reach, Retrieved, around
 
 
 def bought_together(bundle: Bundle, shopper: ShopperState, interest: Interest, reach: Reach) -> Retrieved:
@@ -12,5 +12,5 @@ def bought_together(bundle: Bundle, shopper: ShopperState, interest: Interest, r
     page = np.union1d(shopper.page.items, shopper.page.cart).astype(np.int32)
     if page.size:
         return reach.best(*around(bundle.bought_together, page, np.ones(page.size, np.float32)))
-    recent = recent_items(interest.active, RECENT_ITEMS)
+    recent = interest.recent.newest(RECENT_ITEMS)
     return reach.best(*around(bundle.bought_together, recent.items, recent.weights()))

@@ -2,10 +2,10 @@
 
 from feature_repo.ranking_features import Interest, ShopperState
 from serving.bundle import Bundle
-from serving.sources.source import RECENT_ITEMS, Reach, Retrieved, around, recent_items
+from serving.sources.source import RECENT_ITEMS, Reach, Retrieved, around
 
 
 def content(bundle: Bundle, shopper: ShopperState, interest: Interest, reach: Reach) -> Retrieved:
     """The nearest in content to the newest items, each item's weight falling with its age in steps."""
-    recent = recent_items(interest.active, RECENT_ITEMS)
+    recent = interest.recent.newest(RECENT_ITEMS)
     return reach.best(*around(bundle.alike, recent.items, recent.weights()))

@@ -2,12 +2,12 @@
 
 from feature_repo.ranking_features import Interest, ShopperState
 from serving.bundle import Bundle
-from serving.sources.source import NOTHING, RECENT_ITEMS, Reach, Retrieved, around, recent_items
+from serving.sources.source import NOTHING, RECENT_ITEMS, Reach, Retrieved, around
 
 
 def covisitation(bundle: Bundle, shopper: ShopperState, interest: Interest, reach: Reach) -> Retrieved:
     """Neighbours of the newest items, each item's weight falling with its age in steps."""
-    recent = recent_items(interest.active, RECENT_ITEMS)
+    recent = interest.recent.newest(RECENT_ITEMS)
     return reach.best(*around(bundle.covisited, recent.items, recent.weights()))
 
 

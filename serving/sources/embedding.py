@@ -9,11 +9,11 @@ def session_embedding(bundle: Bundle, shopper: ShopperState, interest: Interest,
     """Items nearest to the vector of the window."""
     if not interest.session.any():
         return NOTHING
-    return reach.best_of_all(bundle.tower.embeddings @ interest.session)
+    return reach.nearest(bundle.tower_index, interest.session)
 
 
 def user_embedding(bundle: Bundle, shopper: ShopperState, interest: Interest, reach: Reach) -> Retrieved:
     """Items nearest to the shopper's long-term vector."""
     if not shopper.user.embedding.any():
         return NOTHING
-    return reach.best_of_all(bundle.tower.embeddings @ shopper.user.embedding)
+    return reach.nearest(bundle.tower_index, shopper.user.embedding)

@@ -7,6 +7,6 @@ from serving.sources.source import NOTHING, Reach, Retrieved
 
 def next_item(bundle: Bundle, shopper: ShopperState, interest: Interest, reach: Reach) -> Retrieved:
     """The items of the highest log-probability."""
-    if not interest.log_probability.size:
+    if interest.expected is None:
         return NOTHING
-    return reach.best_of_all(interest.log_probability)
+    return reach.best(*interest.expected.likeliest(reach.allowed))

@@ -7,7 +7,7 @@ import numpy as np
 from feature_repo.ranking_features import Interest, ShopperState
 from feature_repo.user_history import days_since
 from serving.bundle import Bundle
-from serving.sources.source import NOTHING, Reach, Retrieved, recent_items
+from serving.sources.source import NOTHING, Reach, Retrieved
 
 MEMORY_DAYS: Final = 90.0
 """An item that was last met so long ago counts half."""
@@ -15,8 +15,7 @@ MEMORY_DAYS: Final = 90.0
 
 def revisits(bundle: Bundle, shopper: ShopperState, interest: Interest, reach: Reach) -> Retrieved:
     """The shopper's own items of the window, the newest first."""
-    recent = recent_items(interest.active, interest.active.items.size)
-    return reach.best(recent.items, recent.weights())
+    return reach.best(interest.recent.items, interest.recent.weights())
 
 
 def repeats(bundle: Bundle, shopper: ShopperState, interest: Interest, reach: Reach) -> Retrieved:

@@ -4,7 +4,7 @@ import numpy as np
 
 from feature_repo.ranking_features import Interest, ShopperState
 from serving.bundle import Bundle
-from serving.sources.source import NOTHING, RECENT_ITEMS, Reach, Retrieved, recent_items
+from serving.sources.source import NOTHING, RECENT_ITEMS, Reach, Retrieved
 
 
 def popular(bundle: Bundle, shopper: ShopperState, interest: Interest, reach: Reach) -> Retrieved:
@@ -19,7 +19,7 @@ def trending(bundle: Bundle, shopper: ShopperState, interest: Interest, reach: R
 
 def category_popular(bundle: Bundle, shopper: ShopperState, interest: Interest, reach: Reach) -> Retrieved:
     """Popular items of the categories of the window, each category by its weight in the window."""
-    recent = recent_items(interest.active, RECENT_ITEMS)
+    recent = interest.recent.newest(RECENT_ITEMS)
     categories = bundle.items.category[recent.items]
     known = categories >= 0
     weights = np.bincount(categories[known], recent.weights()[known])

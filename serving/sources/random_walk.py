@@ -2,10 +2,10 @@
 
 from feature_repo.ranking_features import Interest, ShopperState
 from serving.bundle import Bundle
-from serving.sources.source import RECENT_ITEMS, Reach, Retrieved, around, recent_items
+from serving.sources.source import RECENT_ITEMS, Reach, Retrieved, around
 
 
 def random_walk(bundle: Bundle, shopper: ShopperState, interest: Interest, reach: Reach) -> Retrieved:
     """Where random walks from the newest items most often stand, each item weighing less with its age in steps."""
-    recent = recent_items(interest.active, RECENT_ITEMS)
+    recent = interest.recent.newest(RECENT_ITEMS)
     return reach.best(*around(bundle.walked, recent.items, recent.weights()))

@@ -7,9 +7,10 @@ import numpy as np
 from feature_repo.arrays import Bool, Float32, Int32, Int64, rows_of_spans
 from feature_repo.ranking_features import Interest, ShopperState
 from feature_repo.schema import DAY
+from feature_repo.session_features import Recent
 from serving.bundle import Bundle
 from serving.indexes import SessionIndex
-from serving.sources.source import NOTHING, Reach, Recent, Retrieved, recent_items, summed
+from serving.sources.source import NOTHING, Reach, Retrieved, summed
 
 
 class NeighbourWeights(NamedTuple):
@@ -37,7 +38,7 @@ WEIGHTS: Final = NeighbourWeights()
 
 def session_neighbours(bundle: Bundle, shopper: ShopperState, interest: Interest, reach: Reach) -> Retrieved:
     """Items of the nearest sessions."""
-    recent = recent_items(interest.active, WEIGHTS.items)
+    recent = interest.recent.newest(WEIGHTS.items)
     return reach.best(*neighbour_scores(bundle.sessions, recent, shopper.as_of, WEIGHTS))
 
 
@@ -56,10 +57,9 @@ def neighbour_scores(
     if not sum(lengths):
         return NOTHING
     item_weight = np.exp(-recent.steps / weights.step_decay) * index.rarity[recent.items] ** weights.rarity
-    similarity = np.bincount(np.concatenate(postings), np.repeat(item_weight, lengths))
-    sessions = np.flatnonzero(similarity)
+    sessions, slot = np.unique(np.concatenate(postings), return_inverse=True)
     age = np.maximum(as_of - index.session_time[sessions], 0) / DAY
-    similarity = similarity[sessions] * np.exp(-age / weights.session_age)
+    similarity = np.bincount(slot, np.repeat(item_weight, lengths)) * np.exp(-age / weights.session_age)
     if sessions.size > weights.neighbours:
         nearest = np.argpartition(similarity, -weights.neighbours)[-weights.neighbours :]
         sessions, similarity = sessions[nearest], similarity[nearest]

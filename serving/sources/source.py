@@ -5,16 +5,14 @@ from typing import Final, NamedTuple
 
 import numpy as np
 
-from feature_repo.arrays import Bool, Float32, Float64, Int32, Int64
+from feature_repo.arrays import Bool, Float32, Float64, Int32
 from feature_repo.ranking_features import Interest, ShopperState
-from feature_repo.session_features import Window, moments_back
 from serving.bundle import Bundle
 from serving.indexes import Neighbours
+from serving.vector_index import VectorIndex
 
 RECENT_ITEMS: Final = 10
 """Newest distinct items of the window that sources start from."""
-RECENCY_DECAY: Final = 0.8
-"""Weight of each step back in the window, against the step after it."""
 
 
 class Retrieved(NamedTuple):
@@ -48,14 +46,10 @@ class Reach(NamedTuple):
         order = np.lexsort((items, -scores))[: self.quota]
         return Retrieved(items[order], scores[order])
 
-    def best_of_all(self, scores: Float32) -> Retrieved:
-        """``best`` of the whole catalogue, whose items have ``scores`` float32[items]."""
-        if self.allowed is not None:
-            scores = np.where(self.allowed, scores, np.float32(-np.inf))
-        quota = min(self.quota, scores.size)
-        worst = np.partition(scores, -quota)[-quota]
-        near = np.flatnonzero(scores >= worst).astype(np.int32)
-        return self.best(near, scores[near])
+    def nearest(self, index: VectorIndex, query: Float32) -> Retrieved:
+        """The nearest items to a query within this reach."""
+        near = index.search(query, self.quota, self.allowed)
+        return self.best(near.items, near.cosines)
 
     def _allowed(self, items: Int32, scores: Float32) -> Retrieved:
         if self.allowed is None:
@@ -65,28 +59,6 @@ class Reach(NamedTuple):
 
 
 Source = Callable[[Bundle, ShopperState, Interest, Reach], Retrieved]
-
-
-class Recent(NamedTuple):
-    """Distinct items of a window, the newest first: items int32[n]; steps int64[n]: newer moments than each one's.
-
-    Items of one moment, such as a basket, are equally recent.
-    """
-
-    items: Int32
-    steps: Int64
-
-    def weights(self) -> Float32:
-        """float32[n]: how much each counts, falling with its steps."""
-        return (RECENCY_DECAY**self.steps).astype(np.float32)
-
-
-def recent_items(active: Window, size: int) -> Recent:
-    """The ``size`` newest distinct items of a window of interactions."""
-    newest_first = active.items[::-1]
-    _, first = np.unique(newest_first, return_index=True)
-    place = np.sort(first)[:size]
-    return Recent(newest_first[place], moments_back(active)[::-1][place])
 
 
 def around(neighbours: Neighbours, items: Int32, weights: Float32) -> tuple[Int32, Float32]:

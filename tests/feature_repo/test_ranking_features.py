@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from feature_repo.arrays import Float32
+from feature_repo.arrays import Bool, Float32, Int32
 from feature_repo.batch_features import ITEM_STATISTICS, USER_STATISTICS
 from feature_repo.item_activity import ACTIVITY_FEATURES
 from feature_repo.ranking_features import (
@@ -105,17 +105,32 @@ ALL = candidates(MUG, CUP, LAMP, TOY, MYSTERY)
 
 EXPECTED = np.log(np.array([0.1, 0.2, 0.4, 0.25, 0.05], np.float32))
 """Log-probabilities of the items to be next."""
-NOTHING_EXPECTED = np.zeros(0, np.float32)
+
+
+class Expected:
+    """An expectation of all five items."""
+
+    def __init__(self, log_probability: Float32) -> None:
+        self._log_probability = log_probability
+
+    @property
+    def best(self) -> float:
+        return float(self._log_probability.max())
+
+    def log_probability(self, items: Int32) -> Float32:
+        return self._log_probability[items]
+
+    def likeliest(self, allowed: Bool | None) -> tuple[Int32, Float32]:
+        return np.arange(5, dtype=np.int32), self._log_probability
 
 
 def matrix_of(
-    found: Candidates, shopper: ShopperState, expected: Float32 = EXPECTED, items: ItemColumns = ITEMS
+    found: Candidates, shopper: ShopperState, expected: Float32 | None = EXPECTED, items: ItemColumns = ITEMS
 ) -> Float32:
     """The ranking matrix of a shopper of whom the session encoder expects what is ``expected``."""
     active = shopper.window.interactions()
-    interest = Interest(
-        active, TOWER.session_vector(active), expected if active.items.size else NOTHING_EXPECTED
-    )
+    known = None if expected is None or not active.items.size else Expected(expected)
+    interest = Interest(active, TOWER.session_vector(active), known)
     return ranking_matrix(found, shopper, interest, items, TOWER)
 
 
@@ -124,7 +139,7 @@ def column(
     shopper: Window = WINDOW,
     user: UserRow = USER,
     as_of: int = AS_OF,
-    expected: Float32 = EXPECTED,
+    expected: Float32 | None = EXPECTED,
 ) -> Float32:
     """A column for all five items."""
     matrix = matrix_of(ALL, ShopperState(shopper, user, as_of), expected)
@@ -240,7 +255,7 @@ def test_events_without_interest_in_a_known_item_are_no_revisits() -> None:
 
 def test_without_a_session_encoder_nothing_is_said_of_the_next_item() -> None:
     for name in ("next_item_log_probability", "next_item_margin", "next_item_confidence"):
-        assert np.isnan(column(name, expected=NOTHING_EXPECTED)).all()
+        assert np.isnan(column(name, expected=None)).all()
 
 
 def test_a_shop_whose_catalog_says_nothing_has_no_content_to_compare() -> None:

@@ -46,19 +46,16 @@ from tests.tiny_bundle import (
     NAMES,
     SHOPPERS,
     TRAINED_AT,
+    log_probability,
     publish,
     tiny_bundle,
     tiny_encoder,
     tiny_ranker,
+    with_encoder,
 )
 
 PARTS = (*ARRAYS, "encoder.items")
 """Parts of a bundle that are nothing but arrays."""
-
-
-def with_encoder(bundle: Bundle) -> Bundle:
-    """The bundle with the session encoder that it may do without."""
-    return replace(bundle, encoder=tiny_encoder())
 
 
 def arrays_of(bundle: Bundle) -> dict[str, "np.typing.NDArray[np.generic]"]:
@@ -74,7 +71,7 @@ def arrays_of(bundle: Bundle) -> dict[str, "np.typing.NDArray[np.generic]"]:
 @pytest.fixture
 def directory(tmp_path: Path) -> Path:
     """Where the tiny shop's bundle stands."""
-    return publish(tmp_path / "models", with_encoder(tiny_bundle()))
+    return publish(tmp_path / "models", with_encoder(tiny_bundle(), tiny_encoder()))
 
 
 def slates(bundle: Bundle) -> list[tuple[list[int], list[float]]]:
@@ -93,7 +90,7 @@ def slates(bundle: Bundle) -> list[tuple[list[int], list[float]]]:
 
 
 def test_what_is_read_is_what_was_written(tmp_path: Path) -> None:
-    written = write_bundle(with_encoder(tiny_bundle()), tmp_path / "v1")
+    written = write_bundle(with_encoder(tiny_bundle(), tiny_encoder()), tmp_path / "v1")
     read = read_bundle(tmp_path / "v1")
     found = arrays_of(read)
     for name, expected in arrays_of(written).items():
@@ -111,6 +108,7 @@ def test_what_is_read_is_what_was_written(tmp_path: Path) -> None:
 
 def test_every_part_of_a_bundle_but_names_catalog_and_models_is_arrays() -> None:
     others = {"manifest", "item_ids", "catalog", "categories", "shopper_keys", "encoder", "rankers", "texts"}
+    others |= {"tower_index", "encoder_index"}
     assert {field.name for field in fields(Bundle)} == {*ARRAYS, *others}
 
 
@@ -118,12 +116,12 @@ def test_an_array_is_stored_under_the_name_of_its_part_and_field(directory: Path
     stored = {path.name for path in directory.glob("*.npy")} - set(FILES.values())
     assert stored == {
         f"{name}.npy".replace("encoder.items", ENCODER_ITEMS)
-        for name in arrays_of(with_encoder(tiny_bundle()))
+        for name in arrays_of(with_encoder(tiny_bundle(), tiny_encoder()))
     }
 
 
 def test_a_bundle_from_disk_gives_the_slates_of_the_one_in_memory(directory: Path) -> None:
-    assert slates(read_bundle(directory)) == slates(with_encoder(tiny_bundle()))
+    assert slates(read_bundle(directory)) == slates(with_encoder(tiny_bundle(), tiny_encoder()))
 
 
 def test_a_bundle_without_an_encoder_is_read_as_such(tmp_path: Path) -> None:
@@ -375,18 +373,22 @@ def state(bundle: Bundle, *names: str) -> ShopperState:
 
 
 def test_what_a_model_makes_of_a_shopper_is_said_once_for_all_sources() -> None:
-    bundle = with_encoder(tiny_bundle())
+    bundle = with_encoder(tiny_bundle(), tiny_encoder())
     interest = bundle.interest(state(bundle, "lamp", "mug"))
     assert interest.active.items.tolist() == [NAMES.index("lamp"), NAMES.index("mug")]
     np.testing.assert_array_equal(interest.session, bundle.tower.session_vector(interest.active))
     assert bundle.encoder is not None
-    expected = bundle.encoder.log_probability(interest.active, TRAINED_AT)
-    np.testing.assert_array_equal(interest.log_probability, expected)
+    expected = log_probability(bundle.encoder, interest.active, TRAINED_AT)
+    assert interest.expected is not None
+    np.testing.assert_array_equal(
+        interest.expected.log_probability(np.arange(len(NAMES), dtype=np.int32)), expected
+    )
 
 
 def test_of_an_empty_window_or_without_an_encoder_nothing_is_expected() -> None:
-    bundle = with_encoder(tiny_bundle())
+    bundle = with_encoder(tiny_bundle(), tiny_encoder())
     nothing = bundle.interest(state(bundle))
-    assert nothing.log_probability.size == nothing.active.items.size == 0
+    assert nothing.expected is None
+    assert nothing.active.items.size == 0
     assert nothing.session.tolist() == [0, 0, 0]
-    assert tiny_bundle().interest(state(bundle, "lamp")).log_probability.size == 0
+    assert tiny_bundle().interest(state(bundle, "lamp")).expected is None

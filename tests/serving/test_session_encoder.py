@@ -14,7 +14,6 @@ from feature_repo.session_features import Window
 from serving.session_encoder import (
     AGE_SCALE,
     AGES,
-    NOTHING_EXPECTED,
     QUERY,
     STEPS,
     TYPES,
@@ -23,7 +22,16 @@ from serving.session_encoder import (
     SessionEncoder,
     log_age,
 )
-from tests.tiny_bundle import CATEGORY_OF, NAMES, TRAINED_AT, UNKNOWN_TO_ENCODER, codes, tiny_encoder
+from serving.vector_index import VectorIndex
+from tests.tiny_bundle import (
+    CATEGORY_OF,
+    NAMES,
+    TRAINED_AT,
+    UNKNOWN_TO_ENCODER,
+    codes,
+    log_probability,
+    tiny_encoder,
+)
 
 NOW = TRAINED_AT
 VIEW, CART = EventType.VIEW.code, EventType.ADD_TO_CART.code
@@ -91,7 +99,7 @@ def test_a_window_longer_than_the_history_is_given_as_its_newest_part() -> None:
 
 
 def test_log_probabilities_by_hand() -> None:
-    found = tiny_encoder().log_probability(window("mug", "lamp"), NOW)
+    found = log_probability(tiny_encoder(), window("mug", "lamp"), NOW)
     total = 3 * np.exp(2) + 6 + np.exp(-2)
     expected = np.where(LIGHT, 2, 0) - np.log(total)
     expected[UNKNOWN] = -2 - np.log(total)
@@ -102,18 +110,20 @@ def test_log_probabilities_by_hand() -> None:
 def test_an_item_that_it_cannot_know_is_as_far_away_as_can_be() -> None:
     encoder = tiny_encoder()
     listening(encoder, [-0.6, -0.8, 0])
-    found = encoder.log_probability(window("mug"), NOW)
+    found = log_probability(encoder, window("mug"), NOW)
     assert found.argmin() == UNKNOWN
 
 
 def test_a_window_of_unknown_items_alone_makes_all_others_equally_likely() -> None:
-    found = tiny_encoder().log_probability(window(UNKNOWN_TO_ENCODER), NOW)
+    found = log_probability(tiny_encoder(), window(UNKNOWN_TO_ENCODER), NOW)
     others = np.delete(found, UNKNOWN)
     np.testing.assert_allclose(others, -np.log(9 + np.exp(-2)), rtol=1e-5)
 
 
 def test_without_an_interaction_nothing_is_expected() -> None:
-    assert tiny_encoder().log_probability(window(), NOW) is NOTHING_EXPECTED
+    encoder = tiny_encoder()
+    index = VectorIndex.of(encoder.items.embeddings)
+    assert encoder.expected(index, window(), NOW) is None
 
 
 @settings(deadline=None, max_examples=50)
@@ -129,7 +139,7 @@ def test_probabilities_sum_to_one_also_where_one_item_is_all_but_certain(
     items: EncoderItems = replace(tiny.items, scale=np.array([scale], np.float32))
     encoder = SessionEncoder(items, tiny.network)
     listening(encoder, answer)
-    found = encoder.log_probability(window(*names), NOW)
+    found = log_probability(encoder, window(*names), NOW)
     assert np.isfinite(found).all()
     assert np.exp(found.astype(np.float64)).sum() == pytest.approx(1, abs=1e-4)
 
@@ -137,8 +147,8 @@ def test_probabilities_sum_to_one_also_where_one_item_is_all_but_certain(
 def test_asking_leaves_the_items_as_they_were() -> None:
     encoder = tiny_encoder()
     before = {name: array.copy() for name, array in vars(encoder.items).items()}
-    first = encoder.log_probability(window("lamp"), NOW)
-    np.testing.assert_array_equal(encoder.log_probability(window("lamp"), NOW), first)
+    first = log_probability(encoder, window("lamp"), NOW)
+    np.testing.assert_array_equal(log_probability(encoder, window("lamp"), NOW), first)
     for name, array in before.items():
         np.testing.assert_array_equal(getattr(encoder.items, name), array, err_msg=name)
 

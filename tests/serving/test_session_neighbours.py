@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from feature_repo.schema import DAY
+from feature_repo.session_features import Recent
 from serving.indexes import SessionIndex
 from serving.sources.session_neighbours import WEIGHTS, NeighbourWeights, neighbour_scores
-from serving.sources.source import Recent
 from tests.serving.tiny_shopper import found
 from tests.tiny_bundle import NAMES, TRAINED_AT, codes, session_index
 

@@ -9,10 +9,11 @@ from hypothesis.extra.numpy import arrays
 
 from feature_repo.arrays import Bool, Float32
 from feature_repo.schema import DAY
+from feature_repo.session_features import RECENCY_DECAY, recent_items
 from serving.indexes import Segments, UserHistories
 from serving.sources.own_items import MEMORY_DAYS
 from serving.sources.similar_users import NEAREST_USERS
-from serving.sources.source import RECENCY_DECAY, Reach, recent_items, summed
+from serving.sources.source import Reach, summed
 from tests.serving.tiny_shopper import NOW, TINY, bring, found, shopper
 from tests.tiny_bundle import (
     KNOWN_SHOPPER,
@@ -30,13 +31,13 @@ LIGHT = ["lamp", "bulb", "shade"]
 
 def test_recent_items_are_distinct_and_the_newest_first() -> None:
     active = shopper("mug", "desk", "mug", "lamp", "lamp").window
-    assert [NAMES[item] for item in recent_items(active, 2).items] == ["lamp", "mug"]
-    assert [NAMES[item] for item in recent_items(active, 9).items] == ["lamp", "mug", "desk"]
+    assert [NAMES[item] for item in recent_items(active).newest(2).items] == ["lamp", "mug"]
+    assert [NAMES[item] for item in recent_items(active).items] == ["lamp", "mug", "desk"]
 
 
 def test_recent_items_count_the_newer_moments_not_the_newer_items() -> None:
     active = shopper("rug", ("mug", "desk", "tray"), "lamp", "lamp").window
-    recent = recent_items(active, 9)
+    recent = recent_items(active)
     steps = {NAMES[item]: step for item, step in zip(recent.items, recent.steps.tolist(), strict=True)}
     assert steps == {"lamp": 0, "mug": 2, "desk": 2, "tray": 2, "rug": 3}
     np.testing.assert_allclose(recent.weights(), RECENCY_DECAY**recent.steps, rtol=1e-6)
@@ -265,9 +266,6 @@ def test_the_best_within_a_reach_are_those_of_a_full_sort(
         if allowed is None or allowed[item]
     ][:quota]
     reach = Reach(quota, allowed)
-    of_all = reach.best_of_all(scores)
-    assert of_all.items.tolist() == expected
-    assert of_all.scores.tolist() == scores[expected].tolist()
     shuffled = np.random.default_rng(quota).permutation(30).astype(np.int32)
     assert reach.best(shuffled, scores[shuffled]).items.tolist() == expected
 

@@ -14,10 +14,10 @@ from serving.bundle import Bundle
 from serving.query import Query
 from serving.retrieval import RETRIEVERS, retrieve
 from serving.sources.source import Reach, Retrieved
-from tests.tiny_bundle import NAMES, TRAINED_AT, tiny_bundle, tiny_encoder
+from tests.tiny_bundle import NAMES, TRAINED_AT, tiny_bundle, tiny_encoder, with_encoder
 
 NOW = TRAINED_AT + HOUR
-TINY = replace(tiny_bundle(), encoder=tiny_encoder())
+TINY = with_encoder(tiny_bundle(), tiny_encoder())
 """The tiny shop with all that its sources need."""
 SEARCH = "lamp shade"
 """What every shopper searches for."""

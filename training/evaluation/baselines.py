@@ -15,11 +15,11 @@ from implicit.cpu.als import AlternatingLeastSquares
 from feature_repo.arrays import Bool, Float32, Int32, Int64
 from feature_repo.encoded_log import EncodedLog
 from feature_repo.schema import DAY, EventType
-from feature_repo.session_features import Window
+from feature_repo.session_features import Window, recent_items
 from serving.indexes import Neighbours, SessionIndex
 from serving.reranking import fill, may_show
 from serving.sources.session_neighbours import NeighbourWeights, neighbour_scores
-from serving.sources.source import NOTHING, Reach, around, recent_items, summed
+from serving.sources.source import NOTHING, Reach, around, summed
 from training.covisitation import covisitation
 from training.evaluation.metrics import CUTOFF, NO_ITEM
 from training.popularity import most_popular, popularity
@@ -143,7 +143,7 @@ class Covisitation:
         neighbours = past.covisited
 
         def score(asked: Asked) -> Scored:
-            recent = recent_items(asked.active, self.items)
+            recent = recent_items(asked.active).newest(self.items)
             weights = (self.decay**recent.steps).astype(np.float32)
             return Scored(*around(neighbours, recent.items, weights))
 
@@ -205,7 +205,7 @@ class SessionNeighbours:
 
     def score(self, past: Past, asked: Asked) -> Scored:
         """Scores of the neighbours' items."""
-        recent = recent_items(asked.active, self.weights.items)
+        recent = recent_items(asked.active).newest(self.weights.items)
         return Scored(*neighbour_scores(past.sessions, recent, asked.as_of, self.weights))
 
     def fit(self, past: Past) -> Fitted:
@@ -229,7 +229,7 @@ class OwnItemsFirst:
 
         def score(asked: Asked) -> Scored:
             found = self.neighbours.score(past, asked)
-            own = recent_items(asked.active, asked.active.items.size)
+            own = recent_items(asked.active)
             best = found.scores.max(initial=0) or 1
             boosts = best * self.boost * np.exp(-own.steps / self.decay)
             items = np.concatenate([found.items, own.items])

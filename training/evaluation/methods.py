@@ -7,11 +7,12 @@ from typing import Final
 import numpy as np
 
 from feature_repo.arrays import Int32
+from feature_repo.session_features import recent_items
 from serving.bundle import Bundle
 from serving.query import Query
 from serving.recommender import Recommender
 from serving.reranking import fill, may_show
-from serving.sources.source import RECENT_ITEMS, Reach, around, recent_items
+from serving.sources.source import RECENT_ITEMS, Reach, around
 from training.evaluation.metrics import CUTOFF, NO_ITEM, Scores, slate_quality
 from training.parallel import in_threads
 from training.replay import Replay
@@ -62,7 +63,7 @@ def baselines(bundle: Bundle) -> Mapping[str, Method]:
 
     def covisitation(query: Query) -> Int32:
         reach = Reach(query.k + len(query.excluded))
-        recent = recent_items(query.shopper.window.interactions(), RECENT_ITEMS)
+        recent = recent_items(query.shopper.window.interactions()).newest(RECENT_ITEMS)
         found = reach.best(*around(bundle.covisited, recent.items, recent.weights()))
         items = showable(found.items, query)[: query.k]
         return fill(items, np.zeros(items.size, np.float32), popularity(query), query.k)[0]

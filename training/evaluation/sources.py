@@ -13,7 +13,6 @@ from serving.bundle import Bundle
 from serving.plan import EVERYTHING, weights
 from serving.query import Query
 from serving.retrieval import RETRIEVERS, fuse
-from serving.session_encoder import NOTHING_EXPECTED
 from serving.sources.source import NOTHING, Reach, Retrieved
 
 ENCODER_SOURCE: Final = "next_item"
@@ -36,7 +35,7 @@ class LookedUp(NamedTuple):
 
     def without_encoder(self) -> "LookedUp":
         """The same where the session encoder expects nothing."""
-        interest = replace(self.interest, log_probability=NOTHING_EXPECTED)
+        interest = replace(self.interest, expected=None)
         return LookedUp(interest, self.without_source(ENCODER_SOURCE).retrieved)
 
 

@@ -16,8 +16,8 @@ from tqdm import tqdm
 
 from feature_repo.arrays import Int32
 from feature_repo.schema import DAY
+from feature_repo.session_features import RECENCY_DECAY
 from serving.sources.session_neighbours import NeighbourWeights
-from serving.sources.source import RECENCY_DECAY
 from training.evaluation.baselines import (
     Baseline,
     Covisitation,

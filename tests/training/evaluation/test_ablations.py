@@ -10,7 +10,7 @@ from feature_repo.schema import DAY
 from serving.plan import EVERYTHING
 from serving.query import Query
 from serving.recommender import Recommender
-from tests.tiny_bundle import KNOWN_SHOPPER, NAMES, tiny_bundle, tiny_encoder
+from tests.tiny_bundle import KNOWN_SHOPPER, NAMES, tiny_bundle, tiny_encoder, with_encoder
 from tests.training.tiny_log import NOON, Happened, at, encoded
 from training.evaluation.ablations import (
     FRESHET,
@@ -28,7 +28,7 @@ from training.evaluation.methods import ranked_slates, slates
 from training.evaluation.sources import FUSED_SIZES, SourceTally
 from training.replay import Replay, replay
 
-BUNDLE = replace(tiny_bundle(), encoder=tiny_encoder())
+BUNDLE = with_encoder(tiny_bundle(), tiny_encoder())
 CANDIDATES = 10
 
 
