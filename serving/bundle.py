@@ -7,7 +7,7 @@ names, the catalog, the session encoder (ONNX) and the LightGBM model.
 import hashlib
 import os
 import shutil
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
@@ -17,9 +17,10 @@ import lightgbm
 import numpy as np
 import orjson
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.feather
 
-from feature_repo.arrays import Bool, Float32, Strings
+from feature_repo.arrays import Bool, Float32, Float64, Int32, Int64, Strings
 from feature_repo.batch_features import USER_STATISTICS
 from feature_repo.durable_file import replace_file, sync
 from feature_repo.errors import BundleError
@@ -53,6 +54,8 @@ ITEMS: Final = "items.arrow"
 SHOPPERS: Final = "shoppers.arrow"
 CATEGORIES: Final = "categories.arrow"
 NAME: Final = "name"
+NOT_YET: Final = np.iinfo(np.int64).max
+"""When an item arrived that no event names and whose catalog row has no date."""
 
 Columns = TypeVar("Columns")
 
@@ -129,6 +132,39 @@ class Bundle:
     def shopper_index(self) -> dict[str, int]:
         """Index of each shopper key."""
         return {key: index for index, key in enumerate(self.shopper_keys)}
+
+    @cached_property
+    def brand_code(self) -> dict[str, int]:
+        """Code of each brand, as the items have it."""
+        codes, first = np.unique(self.items.brand, return_index=True)
+        names = self.catalog[Item.BRAND].take(pa.array(first)).to_pylist()
+        return {name: int(code) for name, code in zip(names, codes, strict=True) if code >= 0}
+
+    @cached_property
+    def margin(self) -> Float64:
+        """float64[items]: the catalog's margin, NaN where it names none."""
+        return self.catalog[Item.MARGIN].to_pandas().to_numpy(dtype=np.float64, na_value=np.nan)
+
+    @cached_property
+    def arrived(self) -> Int64:
+        """int64[items]: when each came into the shop, in microseconds since 1970, NOT_YET where nobody knows.
+
+        That is when it was created, by the catalog, or else first met.
+        """
+        met = np.where(self.items.first_seen < 0, NOT_YET, self.items.first_seen)
+        created = self.catalog[Item.CREATED_AT].cast(pa.int64())
+        return pc.if_else(pc.is_valid(created), created, pa.array(met)).to_numpy()
+
+    @cached_property
+    def newest(self) -> Int32:
+        """int32[items]: all of them, the newest first; of the same moment in order of the index."""
+        return np.argsort(-self.arrived, kind="stable").astype(np.int32)
+
+    def known(self, item_ids: Sequence[str]) -> Int32:
+        """int32[m]: the indexes of the items that it knows, in their order."""
+        return np.array(
+            [index for name in item_ids if (index := self.item_index.get(name)) is not None], np.int32
+        )
 
     def user_row(self, shopper_key: str | None, window: Window, online: OnlineUser | None = None) -> UserRow:
         """Batch features of a shopper: those brought ``online``, else those of the training.

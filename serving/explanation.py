@@ -10,6 +10,7 @@ from feature_repo.ranking_features import RANKING_COLUMNS, SOURCES
 from feature_repo.schema import EventType, Item
 from feature_repo.session_features import Window, recent_items
 from serving.bundle import Bundle
+from serving.plan import Rule
 from serving.query import Query, Slate
 from serving.ranking import in_session
 from serving.sources.source import RECENT_ITEMS
@@ -48,6 +49,9 @@ class Reason(NamedTuple):
     item: int | None = None
 
 
+_BY_RULE: Final = {Rule.PIN: Reason("chosen by the shop"), Rule.EXPLORE: Reason("new in the shop")}
+
+
 class Explanation(NamedTuple):
     """contributions: the TOP features, the strongest first; none where no ranker ordered the item."""
 
@@ -64,8 +68,8 @@ def explain(bundle: Bundle, query: Query, slate: Slate) -> list[Explanation]:
     return [
         Explanation(Reason("popular in the shop"), [])
         if row is None
-        else Explanation(_reason(bundle, query, slate, row), next(contributions))
-        for row in rows
+        else Explanation(_BY_RULE[rule] if rule else _reason(bundle, query, slate, row), next(contributions))
+        for row, rule in zip(rows, slate.placed_by, strict=True)
     ]
 
 

@@ -5,16 +5,29 @@ whole, and a message names the line that is wrong.
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Final, Literal, cast
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, field_validator
+from pydantic import Field, TypeAdapter, ValidationError, field_validator
 
 from feature_repo.errors import InputError
 from feature_repo.ranking_features import SOURCES
+from serving.declared_rules import (
+    MOST_BOOSTS,
+    Declared,
+    DeclaredBoost,
+    DeclaredExploration,
+    DeclaredFatigue,
+    DeclaredSelector,
+    Pins,
+)
 from serving.plan import EVERYTHING, FilledBy, Group, Mixture, Plan, RankedBy, Share
 from serving.reranking import DiversityKind
+from serving.selector import EVERYTHING_ALLOWED
+from serving.yaml_lines import find, require_distinct
 
 SHIPPED: Final = Path(__file__).with_name("placements.yaml")
 HOME: Final = "home"
@@ -22,12 +35,6 @@ HOME: Final = "home"
 RERANK: Final = "rerank"
 """The placement of items that the caller brings."""
 MOST_CANDIDATES_OF_A_SOURCE: Final = 1000
-
-
-class Declared(BaseModel):
-    """Part of the file."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class DeclaredShare(Declared):
@@ -40,8 +47,8 @@ class DeclaredShare(Declared):
 class Placement(Declared):
     """A place of the shop.
 
-    sources: those that are asked, ``everything`` for the mixture that the rankers learned on; same, beyond, caps
-    and diversity: see Plan; rank: who orders the candidates.
+    sources: those that are asked, ``everything`` for the mixture that the rankers learned on; rank: who orders the
+    candidates; pin: places, from 1, by the item that holds them; all else: see Plan.
     """
 
     about: str = Field(min_length=1)
@@ -50,7 +57,12 @@ class Placement(Declared):
     beyond: Group | None = None
     rank: RankedBy = RankedBy.RANKERS
     fill: FilledBy = FilledBy.POPULAR
-    caps: dict[Group, Annotated[int, Field(ge=1)]] = {}
+    filter: DeclaredSelector | None = None
+    boost: list[DeclaredBoost] = Field([], max_length=MOST_BOOSTS)
+    fatigue: DeclaredFatigue | None = None
+    explore: DeclaredExploration | None = None
+    pin: Pins = Field(default_factory=dict)
+    caps: dict[Group, Annotated[int, Field(ge=1)]] = Field(default_factory=dict)
     diversity: float = Field(0.0, ge=0, le=1)
     diversity_kind: DiversityKind = DiversityKind.MMR
 
@@ -64,14 +76,23 @@ class Placement(Declared):
 
     def plan(self, diversity: float | None) -> Plan:
         """What a slate is made of; ``diversity`` is that of the request, if it asks for any."""
+        return self._plan if diversity is None else replace(self._plan, diversity=diversity)
+
+    @cached_property
+    def _plan(self) -> Plan:
         return Plan(
             mixture=self._mixture(),
             ranked_by=self.rank,
             filled_by=self.fill,
             same=self.same,
             beyond=self.beyond,
+            allowed=EVERYTHING_ALLOWED if self.filter is None else self.filter.selector(),
+            boosts=[one.boost() for one in self.boost],
+            fatigue=None if self.fatigue is None else self.fatigue.fatigue(),
+            exploration=None if self.explore is None else self.explore.exploration(),
+            pins={place - 1: item_id for item_id, place in self.pin.items()},
             caps=self.caps,
-            diversity=self.diversity if diversity is None else diversity,
+            diversity=self.diversity,
             diversity_kind=self.diversity_kind,
         )
 
@@ -89,7 +110,7 @@ def read_placements(path: Path) -> Mapping[str, Placement]:
     try:
         text = path.read_text(encoding="utf-8")
         tree = yaml.compose(text, Loader=yaml.SafeLoader)
-        _require_distinct(tree, path)
+        require_distinct(tree, path)
         placements = _FILE.validate_python(yaml.safe_load(text))
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"placements cannot be read: {error}") from None
@@ -99,35 +120,10 @@ def read_placements(path: Path) -> Mapping[str, Placement]:
     except ValidationError as error:
         # What could be one of several things is told as the one that fits furthest.
         wrong = max(error.errors(), key=lambda one: len(one["loc"]))
-        line, keys = _place(tree, wrong["loc"])
+        line, keys = find(tree, wrong["loc"])
         where = ".".join([*keys, str(wrong["loc"][-1])] if wrong["type"] == "missing" else keys)
         raise InputError(f"{path}, line {line}: {where}: {wrong['msg']}") from None
     for name, asked in ((HOME, "requests that name none"), (RERANK, "POST /v1/rerank")):
         if name not in placements:
             raise InputError(f"{path} declares no placement {name}, which answers {asked}")
     return placements
-
-
-def _require_distinct(node: yaml.Node | None, path: Path) -> None:
-    """Raise InputError where a key stands twice: YAML would silently take the last."""
-    if not isinstance(node, yaml.MappingNode):
-        return
-    seen = set()
-    for key, value in node.value:
-        if key.value in seen:
-            raise InputError(f"{path}, line {key.start_mark.line + 1}: {key.value} stands twice")
-        seen.add(key.value)
-        _require_distinct(value, path)
-
-
-def _place(node: yaml.Node | None, location: tuple[int | str, ...]) -> tuple[int, list[str]]:
-    """Line of the innermost key of a location that the file has, from 1, and the keys on the way to it."""
-    line = node.start_mark.line if node else 0
-    found = []
-    for step in location:
-        for key, value in node.value if isinstance(node, yaml.MappingNode) else ():
-            if key.value == step:
-                line, node = key.start_mark.line, value
-                found.append(str(step))
-                break
-    return line + 1, found

@@ -1,12 +1,13 @@
 """Plans: what a slate is made of: which sources are asked, who orders what they bring, what is kept in mind."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final, Literal, NamedTuple
 
 from feature_repo.ranking_features import SOURCES
 from serving.reranking import DiversityKind
+from serving.selector import EVERYTHING_ALLOWED, Selector
 
 
 class Share(NamedTuple):
@@ -64,13 +65,43 @@ class FilledBy(StrEnum):
     NOTHING = "nothing"
 
 
+class Rule(StrEnum):
+    """What may give an item its place, whatever its score is."""
+
+    PIN = "pin"
+    EXPLORE = "explore"
+
+
+class Boost(NamedTuple):
+    """By how much the odds of chosen items are multiplied: a factor below 1 buries them."""
+
+    factor: float
+    items: Selector
+
+
+class Fatigue(NamedTuple):
+    """How tired a shopper gets of what was shown in vain: see reranking.fatigue; half_life in microseconds."""
+
+    weight: float
+    half_life: int
+
+
+class Exploration(NamedTuple):
+    """Places of a listing, from 0, for items that arrived in the last ``newer_than`` microseconds."""
+
+    places: Sequence[int]
+    temperature: float
+    newer_than: int
+
+
 @dataclass(frozen=True)
 class Plan:
     """What a slate is made of.
 
     same: what an item must share with the first that the page is about; beyond: of which an item must share none
-    with what the shopper has bought; caps: most items of a group on a page, the
-    most important first; diversity: 0 for the order as it is, up to 1 for items that differ above all.
+    with what the shopper has bought; allowed: what every item must be; boosts: those of an item multiply; pins: the
+    id of the item that holds a place of the listing, by the place, from 0; caps: most items of a group on a page,
+    the most important first; diversity: 0 for the order as it is, up to 1 for items that differ above all.
     """
 
     mixture: Mixture = field(default_factory=lambda: EVERYTHING)
@@ -78,6 +109,11 @@ class Plan:
     filled_by: FilledBy = FilledBy.POPULAR
     same: Group | None = None
     beyond: Group | None = None
+    allowed: Selector = EVERYTHING_ALLOWED
+    boosts: Sequence[Boost] = ()
+    fatigue: Fatigue | None = None
+    exploration: Exploration | None = None
+    pins: Mapping[int, str] = field(default_factory=dict)
     caps: Mapping[Group, int] = field(default_factory=dict)
     diversity: float = 0.0
     diversity_kind: DiversityKind = DiversityKind.MMR

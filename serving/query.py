@@ -1,23 +1,23 @@
 """A question to the recommender, in the caller's words and in a bundle's, and the answer."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
 
-from feature_repo.arrays import Bool, Float32, Int32
+from feature_repo.arrays import Bool, Float32, Float64, Int32
 from feature_repo.item_activity import UNKNOWN_ACTIVITY, Activity
 from feature_repo.online_user import OnlineUser
 from feature_repo.ranking_features import Candidates, Page, ShopperState, UserRow
-from feature_repo.schema import CATEGORY_SEPARATOR, EventType, Item
+from feature_repo.schema import EventType
 from feature_repo.session_features import UNKNOWN_ITEM, Window, encode_window
 from feature_repo.session_window import WindowEvent
+from serving import reranking
 from serving.attempt import Rung
 from serving.bundle import Bundle
-from serving.plan import FOR_ANYTHING, Plan
+from serving.plan import FOR_ANYTHING, Plan, Rule
+from serving.selector import EVERYTHING_ALLOWED, Selector
 
 DEFAULT_SLATE_SIZE: Final = 20
 
@@ -31,6 +31,15 @@ class Filters:
     min_price: float | None = None
     max_price: float | None = None
 
+    def selector(self) -> Selector:
+        """What they allow, among a bundle's items."""
+        return Selector(
+            categories=None if self.category is None else (self.category,),
+            brands=self.brands,
+            min_price=self.min_price,
+            max_price=self.max_price,
+        )
+
 
 @dataclass(frozen=True, kw_only=True)
 class Question:
@@ -40,7 +49,9 @@ class Question:
     since 1970, UTC; k: length of the slate; context_items and cart: what the page shows, taken as seen and carted
     right now and never recommended; text: what the shopper searches for; repeat_last: whether the newest
     interaction's item may come again; online: batch features that were brought online since the training; plan:
-    what the slate is made of; given: the only candidates, where the caller has its own.
+    what the slate is made of; given: the only candidates, where the caller has its own; exposures: when items were
+    last shown to the shopper; shown: what earlier pages of the listing have shown, none of which comes again; seed:
+    of all that is drawn.
     """
 
     events: Sequence[WindowEvent]
@@ -55,6 +66,9 @@ class Question:
     online: OnlineUser | None = None
     plan: Plan = FOR_ANYTHING
     given: Sequence[str] | None = None
+    exposures: Mapping[str, int] = field(default_factory=dict)
+    shown: Sequence[str] = ()
+    seed: int = 0
 
     def encode(self, bundle: Bundle, activity: Activity = UNKNOWN_ACTIVITY) -> "Query":
         """The same question in the indexes of ``bundle``, asked when items have this ``activity``."""
@@ -67,19 +81,34 @@ class Question:
         ]
         window = encode_window(events, bundle.item_index)
         user = bundle.user_row(self.shopper_key, window, self.online)
-        page = Page(_known(self.context_items, bundle), _known(self.cart, bundle), self.text)
+        page = Page(bundle.known(self.context_items), bundle.known(self.cart), self.text)
         newest = window.take(slice(len(self.events))).newest_item()
-        shown = newest[:0] if self.repeat_last else newest
+        just_seen = newest[:0] if self.repeat_last else newest
         return Query(
             shopper=ShopperState(window, user, self.as_of, activity, page),
             k=self.k,
-            excluded=np.concatenate([page.items, page.cart, shown]),
+            excluded=np.concatenate([page.items, page.cart, just_seen, bundle.known(self.shown)]),
             allowed=_all_of(
-                _allowed(bundle, self.filters), self._alike(bundle, page), self._beyond(bundle, window, user)
+                _allowed(bundle, self.filters.selector()),
+                _allowed(bundle, self.plan.allowed),
+                self._alike(bundle, page),
+                self._beyond(bundle, window, user),
             ),
             plan=self.plan,
-            given=None if self.given is None else np.unique(_known(self.given, bundle)),
+            given=None if self.given is None else np.unique(bundle.known(self.given)),
+            pinned=self._pinned(bundle),
+            in_vain=_last_in_vain(self.exposures, window, bundle) if self.plan.fatigue else {},
+            offset=len(self.shown),
+            seed=self.seed,
         )
+
+    def _pinned(self, bundle: Bundle) -> dict[int, int]:
+        """The items that are to hold places of this page, by the place on it; UNKNOWN_ITEM for a stranger."""
+        return {
+            place - len(self.shown): bundle.item_index.get(item_id, UNKNOWN_ITEM)
+            for place, item_id in self.plan.pins.items()
+            if 0 <= place - len(self.shown) < self.k and item_id not in self.shown
+        }
 
     def _alike(self, bundle: Bundle, page: Page) -> Bool | None:
         """bool[items]: those that share with the page's item what they must; None for all."""
@@ -104,8 +133,10 @@ class Query:
     """One request, in terms of one bundle: its indexes of items.
 
     k: length of the slate; excluded int32[m]: items that may not be shown; allowed bool[items]: the items that
-    the request's filters leave, None for all; plan: what the slate is made of; given int32[m]: the only candidates,
-    which are not filtered, None where they are to be found.
+    the filters leave, None for all; plan: what the slate is made of; given int32[m]: the only candidates, which are
+    not filtered, None where they are to be found; pinned: the item that is to hold a place of the slate, by the
+    place, from 0, UNKNOWN_ITEM where the model does not know it; in_vain: when an item was last shown that the
+    shopper did not turn to since; offset: items on earlier pages; seed: of all that is drawn.
     """
 
     shopper: ShopperState
@@ -114,17 +145,39 @@ class Query:
     allowed: Bool | None = None
     plan: Plan = FOR_ANYTHING
     given: Int32 | None = None
+    pinned: Mapping[int, int] = field(default_factory=dict)
+    in_vain: Mapping[int, int] = field(default_factory=dict)
+    offset: int = 0
+    seed: int = 0
+
+    def may_show(self, items: Int32, bundle: Bundle) -> Bool:
+        """bool[n]: which of the items int32[n] may be in the slate; what the caller gave, it may show."""
+        if self.given is not None:
+            return np.isin(items, self.given)
+        return reranking.may_show(items, self.excluded, bundle.availability.available, self.allowed)
+
+    def slots(self) -> list[int]:
+        """Places of this page, from 0, that are given to new items."""
+        if self.plan.exploration is None:
+            return []
+        places = (place - self.offset for place in self.plan.exploration.places)
+        return [place for place in places if 0 <= place < self.k]
+
+    def new_since(self) -> int:
+        """From which moment on, in microseconds since 1970, an item must have arrived to be new."""
+        return self.shopper.as_of - (self.plan.exploration.newer_than if self.plan.exploration else 0)
 
 
 @dataclass(frozen=True)
 class Slate:
     """An ordered answer and what it was computed from.
 
-    items int32[k'] with scores float32[k'], best first unless the plan asks for caps or diversity; fewer than k
-    where the shop has no more that may be shown, or the plan fills up with nothing. ``filled`` of them came from
-    popularity because the candidates did not suffice; relaxed: names of the caps that even so could not be kept;
-    ranked_by: who put it in order.
-    candidates and features (float32[candidates, len(RANKING_COLUMNS)]): all that were ranked.
+    items int32[k'] with scores float32[k'], best first unless the plan has rules; fewer than k where the shop has
+    no more that may be shown, or the plan fills up with nothing. ``filled`` of them came from popularity because
+    the candidates did not suffice; relaxed: Rule.PIN and the groups of caps that could not be kept; candidates and
+    features (float32[candidates, len(RANKING_COLUMNS)]): all that were ranked; propensity float64[k']: the chance
+    of each item to be drawn, 1 of what was not; placed_by: the rule that gave each its place, None for its merit;
+    more: whether there is something to show on the next page; ranked_by: who put the candidates in order.
     """
 
     items: Int32
@@ -132,15 +185,11 @@ class Slate:
     filled: int
     candidates: Candidates
     features: Float32
-    relaxed: tuple[str, ...] = ()
+    relaxed: tuple[str, ...]
+    propensity: Float64
+    placed_by: tuple[Rule | None, ...]
+    more: bool
     ranked_by: Rung = Rung.RANKERS
-
-
-def _known(item_ids: Sequence[str], bundle: Bundle) -> Int32:
-    """Indexes of the items that a bundle knows."""
-    return np.array(
-        [index for name in item_ids if (index := bundle.item_index.get(name)) is not None], np.int32
-    )
 
 
 def _all_of(*masks: Bool | None) -> Bool | None:
@@ -149,20 +198,13 @@ def _all_of(*masks: Bool | None) -> Bool | None:
     return np.logical_and.reduce(said) if said else None
 
 
-def _allowed(bundle: Bundle, filters: Filters) -> Bool | None:
-    if filters == Filters():
-        return None
-    allowed = np.ones(len(bundle.item_ids), dtype=bool)
-    if filters.category is not None:
-        below = filters.category + CATEGORY_SEPARATOR
-        inside = [path == filters.category or path.startswith(below) for path in bundle.categories]
-        inside.append(False)  # what code -1, no category, finds
-        allowed &= np.array(inside)[bundle.items.category]
-    if filters.brands is not None:
-        wanted = pa.array(filters.brands, pa.string())
-        allowed &= pc.is_in(bundle.catalog[Item.BRAND], value_set=wanted).to_numpy()
-    if filters.min_price is not None:
-        allowed &= ~bundle.items.price_missing & (bundle.items.price >= filters.min_price)
-    if filters.max_price is not None:
-        allowed &= ~bundle.items.price_missing & (bundle.items.price <= filters.max_price)
-    return allowed
+def _allowed(bundle: Bundle, selector: Selector) -> Bool | None:
+    return None if selector == EVERYTHING_ALLOWED else selector.chooses(bundle)
+
+
+def _last_in_vain(exposures: Mapping[str, int], window: Window, bundle: Bundle) -> dict[int, int]:
+    """When each item was last shown, of those that the shopper did not turn to since, by index."""
+    active = window.interactions()
+    turned_to = dict(zip(active.items.tolist(), active.times.tolist(), strict=True))  # the newest of each
+    shown = ((bundle.item_index.get(name), moment) for name, moment in exposures.items())
+    return {item: moment for item, moment in shown if item is not None and turned_to.get(item, -1) < moment}

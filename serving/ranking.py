@@ -10,6 +10,8 @@ from feature_repo.arrays import Bool, Float32
 from feature_repo.ranking_features import RANKING_COLUMNS
 
 FUSED_SCORE: Final = RANKING_COLUMNS.index("fused_score")
+LEAST_FUSED: Final = np.float32(1e-6)
+"""Below any score that a source gives."""
 SESSION_INTERACTIONS: Final = RANKING_COLUMNS.index("session_interactions")
 
 
@@ -45,9 +47,17 @@ def in_session(features: Float32) -> Bool:
     return features[:, SESSION_INTERACTIONS] > 0
 
 
+def log_odds(fused: Float32) -> Float32:
+    """float32[n]: a ranker's score for what the sources say: ratios of fused scores are ratios of odds, as it were.
+
+    So a boost means the same whoever orders the candidates. What no source brought, fused score 0, stands last.
+    """
+    return np.log(np.maximum(fused, LEAST_FUSED))
+
+
 def _scores(ranker: lightgbm.Booster | None, features: Float32, share: float) -> Float32:
     if ranker is None:
-        return features[:, FUSED_SCORE]
+        return log_odds(features[:, FUSED_SCORE])
     if not len(features):
         return np.zeros(0, np.float32)
     trees = math.ceil(share * ranker.num_trees())

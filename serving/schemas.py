@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Annotated, Final, Literal
 
 import orjson
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainValidator, WithJsonSchema
 
 from feature_repo.catalog_changes import CatalogChange
 from feature_repo.erasure import Store
@@ -13,8 +13,9 @@ from feature_repo.event_log import Verdict
 from feature_repo.schema import ID_PATTERN, MAX_QUERY_LENGTH, EventType
 from serving.attempt import Rung
 from serving.placements import HOME, RERANK
-from serving.plan import Group
+from serving.plan import Group, Rule
 from serving.query import DEFAULT_SLATE_SIZE
+from serving.reranking import PageToken
 
 MAX_CONTEXT: Final = 100
 """Items, or brands, that one list of a request may name."""
@@ -59,6 +60,12 @@ def _to_json_text(value: object) -> object:
     return text
 
 
+def _to_page_token(value: object) -> PageToken:
+    if not isinstance(value, str):
+        raise ValueError("must be the text of a page token")  # noqa: TRY004
+    return PageToken.decode(value)
+
+
 Id = Annotated[str, Field(pattern=ID_PATTERN)]
 Text = Annotated[str, Field(min_length=1, max_length=MAX_QUERY_LENGTH)]
 Number = Annotated[float, Field(allow_inf_nan=False)]
@@ -73,6 +80,7 @@ Timestamp = Annotated[
         }
     ),
 ]
+Token = Annotated[PageToken, PlainValidator(_to_page_token), WithJsonSchema({"type": "string"})]
 Properties = Annotated[
     str | None,
     BeforeValidator(_to_json_text),
@@ -208,6 +216,9 @@ class RecommendationRequest(Received):
         le=1,
         description="From the order as it is, 0, to items that differ above all, 1; the placement's if absent.",
     )
+    page: Token | None = Field(
+        None, description="`next_page` of the last reply, for what comes after it; the first page if absent."
+    )
 
 
 class RerankRequest(Received):
@@ -258,6 +269,13 @@ class SlateItem(BaseModel):
     purchase_probability: float | None = Field(
         description="That the shopper buys this item within a day; null where the model does not know."
     )
+    propensity: float = Field(
+        1.0,
+        description="The chance with which a new item was drawn for its place; 1 where nothing was drawn.",
+    )
+    placed_by: Rule | None = Field(
+        None, description="The placement's rule that gave the item its place; null for its merit."
+    )
     explanation: ItemExplanation | None = Field(None, description="Only where the request asks to explain.")
 
 
@@ -282,7 +300,10 @@ class Recommendations(BaseModel):
         description="What had to be left out: session_window, or sources that failed or came too late."
     )
     ranked_by: Rung = Field(description="Who put the items in order; all but rankers for lack of time.")
-    relaxed: list[Group] = Field(description="Caps of the placement that too few items were there to keep.")
+    relaxed: list[Group | Literal[Rule.PIN]] = Field(
+        description="Rules of the placement that this page does not keep: caps by their group, or `pin`."
+    )
+    next_page: str | None = Field(description="What to send as `page` for the next one; null where it ends.")
     feature_age: FeatureAge
 
 

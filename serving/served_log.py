@@ -14,6 +14,7 @@ from collections import defaultdict, deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from itertools import chain
 from pathlib import Path
 from typing import Final
 
@@ -51,6 +52,8 @@ class Served:
     SCORE = "score"
     SOURCES = "sources"
     FEATURES = "features"
+    PROPENSITY = "propensity"
+    PLACED_BY = "placed_by"
 
 
 _SHARED: Final = [
@@ -77,8 +80,10 @@ SERVED_ITEMS: Final = pa.schema(
         pa.field(Served.POSITION, pa.int32()),  # from 1; null for a candidate that was not shown
         pa.field(Served.ITEM, pa.string(), nullable=False),
         pa.field(Served.SCORE, pa.float32()),  # null for a candidate that was not shown
-        pa.field(Served.SOURCES, pa.list_(pa.string()), nullable=False),  # empty for an item filled in
+        pa.field(Served.SOURCES, pa.list_(pa.string()), nullable=False),  # empty where none brought the item
         pa.field(Served.FEATURES, pa.list_(pa.float32(), len(RANKING_COLUMNS))),  # null for an item filled in
+        pa.field(Served.PROPENSITY, pa.float64()),  # of being drawn, 1 without a draw; null for a candidate
+        pa.field(Served.PLACED_BY, pa.string()),  # a rule, or null for the item's merit
     ],
     metadata={RANKING_SCHEMA: RANKING_HASH},
 )
@@ -164,8 +169,11 @@ def items_table(batch: Sequence[ServedSlate]) -> pa.Table:
     request = np.repeat(np.arange(len(batch)), sizes)
     row = np.concatenate([np.arange(size) for size in sizes])
     shown = row < np.repeat([served.items.scores.size for served in batch], sizes)
-    scores = np.zeros(row.size, dtype=np.float32)
+    scores, propensity = np.zeros(row.size, dtype=np.float32), np.zeros(row.size)
     scores[shown] = np.concatenate([served.items.scores for served in batch])
+    propensity[shown] = np.concatenate([served.items.propensity for served in batch])
+    placed_by = np.full(row.size, None)
+    placed_by[shown] = list(chain.from_iterable(served.items.placed_by for served in batch))
     brought = np.concatenate([served.items.brought for served in batch])
     features = np.concatenate([served.items.features for served in batch])
     return pa.table(
@@ -176,8 +184,12 @@ def items_table(batch: Sequence[ServedSlate]) -> pa.Table:
             pa.array(scores, mask=~shown),
             _source_names(brought),
             pa.FixedSizeListArray.from_arrays(
-                pa.array(features.ravel()), len(RANKING_COLUMNS), mask=pa.array(~brought.any(axis=1))
+                pa.array(features.ravel()),
+                len(RANKING_COLUMNS),
+                mask=pa.array(~np.concatenate([served.items.ranked for served in batch])),
             ),
+            pa.array(propensity, mask=~shown),
+            pa.array(placed_by, pa.string()),
         ],
         schema=SERVED_ITEMS,
     )

@@ -1,28 +1,34 @@
 """A slate as it was served: its items, what brought them, and the features they were ranked by."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Self
+from dataclasses import dataclass, replace
+from typing import Final, Self
 
 import numpy as np
 
-from feature_repo.arrays import Bool, Float32, Strings
-from feature_repo.ranking_features import RANKING_COLUMNS
+from feature_repo.arrays import Bool, Float32, Float64, Strings
+from feature_repo.ranking_features import POSITION, RANKING_COLUMNS
 from feature_repo.session_window import WindowEvent
 from serving.bundle import Bundle
+from serving.plan import Rule
 from serving.query import Slate
+
+_POSITION: Final = RANKING_COLUMNS.index(POSITION)
 
 
 @dataclass(frozen=True)
 class ServedItems:
     """Candidates of one request, those of the slate first and in its order.
 
-    item_ids[n]; scores float32[shown]; brought bool[n, len(SOURCES)]: by which sources, none for an
-    item that popularity filled in; features float32[n, len(RANKING_COLUMNS)], NaN for such an item.
+    item_ids[n]; scores float32[shown]; propensity float64[shown] and placed_by: see Slate; brought
+    bool[n, len(SOURCES)]: by which sources, none for an item that popularity filled in or a rule brought; features
+    float32[n, len(RANKING_COLUMNS)], NaN for an item that was filled in.
     """
 
     item_ids: Strings
     scores: Float32
+    propensity: Float64
+    placed_by: Sequence[Rule | None]
     brought: Bool
     features: Float32
 
@@ -36,16 +42,23 @@ class ServedItems:
         brought[ranked] = ~np.isnan(slate.candidates.ranks[rows])
         features = np.full((n, len(RANKING_COLUMNS)), np.nan, dtype=np.float32)
         features[ranked] = slate.features[rows]
-        return cls(bundle.item_ids[slate.items], slate.scores, brought, features)
+        return cls(
+            bundle.item_ids[slate.items], slate.scores, slate.propensity, slate.placed_by, brought, features
+        )
+
+    @property
+    def ranked(self) -> Bool:
+        """bool[n]: the items that have features."""
+        return ~np.isnan(self.features[:, _POSITION])
 
     def with_others(self, slate: Slate, bundle: Bundle) -> Self:
         """The items of the slate, then all other candidates."""
         others = np.flatnonzero(~np.isin(slate.candidates.items, slate.items))
-        return type(self)(
-            np.concatenate([self.item_ids, bundle.item_ids[slate.candidates.items[others]]]),
-            self.scores,
-            np.concatenate([self.brought, ~np.isnan(slate.candidates.ranks[others])]),
-            np.concatenate([self.features, slate.features[others]]),
+        return replace(
+            self,
+            item_ids=np.concatenate([self.item_ids, bundle.item_ids[slate.candidates.items[others]]]),
+            brought=np.concatenate([self.brought, ~np.isnan(slate.candidates.ranks[others])]),
+            features=np.concatenate([self.features, slate.features[others]]),
         )
 
 

@@ -24,6 +24,7 @@ from serving.live_model import LiveModel
 from serving.metrics import Metrics
 from serving.placements import SHIPPED, read_placements
 from serving.query import Filters, Question
+from serving.reranking import MAX_SHOWN, PageToken
 from serving.schemas import (
     FeatureAge,
     FeatureContribution,
@@ -96,6 +97,9 @@ class Slates:
                 online=shopper.features,
                 plan=placement.plan(request.diversity),
                 given=given,
+                exposures=shopper.exposures,
+                shown=request.page.shown if request.page else (),
+                seed=int(request_id, 16),
             )
             query = question.encode(bundle, self.activity.of(bundle))
         slate, left_out = await self._deadlines.recommend(recommender, query, until)
@@ -130,6 +134,7 @@ class Slates:
             degraded=degraded,
             relaxed=list(slate.relaxed),
             ranked_by=slate.ranked_by,
+            next_page=_next_page(request.page, shown, bundle.manifest.version) if slate.more else None,
             feature_age=age,
         )
 
@@ -178,11 +183,21 @@ def _feature_age(manifest: Manifest, shopper: Shopper, activity: float | None, a
     )
 
 
+def _next_page(page: PageToken | None, shown: ServedItems, model_version: str) -> str | None:
+    """Text of the token for what comes after the shown items of a page; None where no listing is that long."""
+    before = page or PageToken(model_version, ())
+    if len(before.shown) + len(shown.item_ids) >= MAX_SHOWN:
+        return None
+    return before.after(model_version, shown.item_ids.tolist()).encode()
+
+
 def _slate_items(shown: ServedItems, calibration: Calibration) -> list[SlateItem]:
     rows = zip(
         shown.item_ids,
         shown.scores.tolist(),
         shown.brought.tolist(),
+        shown.propensity.tolist(),
+        shown.placed_by,
         _numbers(calibration.click(shown.scores)),
         _numbers(calibration.purchase(shown.scores)),
         strict=True,
@@ -192,11 +207,14 @@ def _slate_items(shown: ServedItems, calibration: Calibration) -> list[SlateItem
             item_id=item_id,
             score=score,
             position=position,
-            sources=[name for name, there in zip(SOURCES, brought, strict=True) if there] or [FILL],
+            sources=[name for name, there in zip(SOURCES, brought, strict=True) if there]
+            or ([] if placed_by else [FILL]),
+            propensity=propensity,
+            placed_by=placed_by,
             click_probability=click,
             purchase_probability=purchase,
         )
-        for position, (item_id, score, brought, click, purchase) in enumerate(rows, 1)
+        for position, (item_id, score, brought, propensity, placed_by, click, purchase) in enumerate(rows, 1)
     ]
 
 

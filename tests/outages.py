@@ -1,7 +1,8 @@
 """``make outages``: slates while Redis is killed, a source hangs and a corrupt bundle is published.
 
-All that at less than half of what the server can answer. Shoppers come independently of each other. No slate may fail, each that lacks something says so, and none keeps its
-shopper waiting. Then twice as many come as the server can answer: some are told at once to come again.
+All that at less than half of what the server can answer. Shoppers come independently of each other. No slate may
+fail, each that lacks something says so, and none keeps its shopper waiting. Then twice as many come as the server
+can answer: some are told at once to come again.
 """
 
 import os

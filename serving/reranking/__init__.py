@@ -10,12 +10,13 @@ slate         what may be shown, the best of it, and what lengthens a slate that
 
 from serving.reranking.diversity import Diversity, DiversityKind
 from serving.reranking.exploration import Explored, explore
-from serving.reranking.paging import PageToken
+from serving.reranking.paging import MAX_SHOWN, PageToken
 from serving.reranking.scores import boosted, fatigue
 from serving.reranking.selection import NO_RULES, Cap, Rules, Selection, select
 from serving.reranking.slate import best, fill, may_show
 
 __all__ = [
+    "MAX_SHOWN",
     "NO_RULES",
     "Cap",
     "Diversity",

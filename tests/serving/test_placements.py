@@ -1,5 +1,6 @@
 """Places of the shop: declared in YAML, checked as a whole, each with slates of its own."""
 
+import re
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -7,20 +8,14 @@ from typing import Any
 import pytest
 
 from feature_repo.errors import InputError
+from feature_repo.schema import DAY, HOUR
 from feature_repo.settings import Settings
 from serving.placements import HOME, RERANK, SHIPPED, read_placements
-from serving.plan import EVERYTHING, Share
-from tests.serving.conftest import Api, BreakableLog, Fields, click, item_ids, running_api
-from tests.tiny_bundle import BOUGHT_TOGETHER, CATEGORY_OF, NAMES, TRENDING, publish, tiny_bundle
-
-HOME_ONLY = "home:\n  about: anything\n  sources: everything\n"
-RERANK_TOO = "rerank:\n  about: anything\n  sources: everything\n"
-
-
-def declared(folder: Path, text: str) -> Path:
-    path = folder / "placements.yaml"
-    path.write_text(text)
-    return path
+from serving.plan import EVERYTHING, Boost, Exploration, Fatigue, Share
+from serving.selector import Selector
+from tests.serving.conftest import Api, Fields, click, item_ids
+from tests.serving.shelf import HOME_ONLY, RERANK_TOO, declared, shop_with_shelf
+from tests.tiny_bundle import BOUGHT_TOGETHER, CATEGORY_OF, NAMES, TRENDING
 
 
 @pytest.mark.parametrize(
@@ -38,6 +33,37 @@ def declared(folder: Path, text: str) -> Path:
         (f"{HOME_ONLY}  colour: red\n", "line 4: home.colour: Extra inputs"),
         (f"{HOME_ONLY}  rank: chance\n", "line 4: home.rank: Input should be 'rankers', 'sources' or 'both'"),
         (f"{HOME_ONLY}{HOME_ONLY}", "line 4: home stands twice"),
+        (
+            f"{HOME_ONLY}  boost:\n    - {{factor: 2, brands: [a]}}\n    - {{factor: -1, brands: [a]}}\n",
+            "line 6: home.boost.1",
+        ),
+        (
+            f"{HOME_ONLY}  boost:\n    - factor: 2\n",
+            "line 5: home.boost.0: .*say which items: by categories, brands",
+        ),
+        (f"{HOME_ONLY}  boost:\n    - brands: [fern]\n", "line 5: home.boost.0.factor: Field required"),
+        (
+            f"{HOME_ONLY}  pin:\n    mug: 1\n    lamp: 0\n",
+            "line 6: home.pin.lamp: .*greater than or equal to 1",
+        ),
+        (
+            f"{HOME_ONLY}  pin:\n    mug: 2\n    lamp: 2\n",
+            "line 4: home.pin: .*place 2 is given to two items",
+        ),
+        (f"{HOME_ONLY}  filter:\n    max_price: cheap\n", "line 5: home.filter.max_price: .*valid number"),
+        (f"{HOME_ONLY}  filter: {{min_price: 3, max_price: 2}}\n", "line 4: home.filter: .*no price is"),
+        (f"{HOME_ONLY}  filter: {{}}\n", "line 4: home.filter: .*say which items"),
+        (f"{HOME_ONLY}  fatigue: {{weight: 2, half_life_hours: 1}}\n", "line 4: home.fatigue.weight"),
+        (f"{HOME_ONLY}  fatigue: {{weight: 1}}\n", "line 4: home.fatigue.half_life_hours: Field required"),
+        (f"{HOME_ONLY}  explore:\n    slots: []\n    newer_than_days: 3\n", "line 5: home.explore.slots"),
+        (
+            f"{HOME_ONLY}  explore: {{slots: [1], newer_than_days: 1, temperature: 0}}\n",
+            "temperature: .*greater than 0",
+        ),
+        (
+            f"{HOME_ONLY}  caps: {{seller: 2}}\n",
+            "line 4: home.caps.seller: .*'category', 'department' or 'brand'",
+        ),
         ("home: [\n", "line 2: "),
         ("shelf:\n  about: x\n  sources: everything\n", "declares no placement home"),
         (HOME_ONLY, "declares no placement rerank"),
@@ -62,10 +88,45 @@ def test_a_placement_is_added_by_declaring_it(tmp_path: Path) -> None:
     assert placements["shelf"].plan(None).mixture == {"popular": Share(7, 1.0), "trending": Share(3, 0.5)}
 
 
+def test_rules_are_declared_in_words_for_people(tmp_path: Path) -> None:
+    shelf = """shelf:
+  about: x
+  sources: everything
+  filter: {categories: [home, office], min_price: 5}
+  boost:
+    - {factor: 2, brands: [fern]}
+    - {factor: 0.1, item_ids: [mug], max_price: 20, min_margin: 0.2}
+  fatigue: {weight: 0.5, half_life_hours: 12}
+  explore: {slots: [10, 5], newer_than_days: 7}
+  pin: {lamp: 1, desk: 3}
+"""
+    plan = read_placements(declared(tmp_path, HOME_ONLY + shelf + RERANK_TOO))["shelf"].plan(0.25)
+    assert plan.allowed == Selector(categories=["home", "office"], min_price=5)
+    assert plan.boosts == [
+        Boost(2, Selector(brands=["fern"])),
+        Boost(0.1, Selector(item_ids=["mug"], max_price=20, min_margin=0.2)),
+    ]
+    assert plan.fatigue == Fatigue(0.5, 12 * HOUR)
+    assert plan.exploration == Exploration([4, 9], 1.0, 7 * DAY)
+    assert plan.pins == {0: "lamp", 2: "desk"}
+    assert plan.diversity == 0.25
+
+
 def test_what_is_shipped_is_right_and_home_asks_every_source() -> None:
     shipped = read_placements(SHIPPED)
     assert shipped[HOME].plan(None).mixture == EVERYTHING
     assert {"item", "substitutes", "complements"} <= set(shipped)
+
+
+def test_the_examples_of_the_documentation_are_right(tmp_path: Path) -> None:
+    page = (Path(__file__).parents[2] / "docs/placements.md").read_text()
+    examples = "\n".join(re.findall(r"```yaml\n(.*?)```", page, re.DOTALL))
+    assert list(read_placements(declared(tmp_path, examples + RERANK_TOO))) == [
+        HOME,
+        "newsletter",
+        "shelf",
+        RERANK,
+    ]
 
 
 pages: list[dict[str, Any]] = [{"item_ids": ["kettle"]}, {"cart": ["kettle"]}]
@@ -112,10 +173,7 @@ def replace_home(settings: Settings, name: str) -> Settings:
 
 async def slate_of(settings: Settings, declaration: str, **request: Any) -> Fields:
     """The reply to a request for a placement declared like this."""
-    path = declared(settings.home, f"{HOME_ONLY}{RERANK_TOO}shelf:\n  about: x\n{declaration}")
-    publish(settings.models_dir, tiny_bundle())
-    with_shelf = settings.model_copy(update={"placements": path})
-    async with running_api(with_shelf, BreakableLog(with_shelf)) as api:
+    async with shop_with_shelf(settings, declaration) as api:
         return await api.recommend(placement="shelf", **request)
 
 

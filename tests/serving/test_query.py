@@ -4,11 +4,10 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import pytest
 
 from feature_repo.ranking_features import RANKING_COLUMNS
-from feature_repo.schema import HOUR, MINUTE, EventType, Item
+from feature_repo.schema import HOUR, MINUTE, EventType
 from feature_repo.session_features import UNKNOWN_ITEM
 from feature_repo.session_window import WindowEvent
 from serving.bundle import Bundle
@@ -162,11 +161,11 @@ def test_a_shop_without_categories_has_nothing_in_any() -> None:
 
 
 def test_items_without_a_brand_are_of_none() -> None:
-    catalog = tiny_bundle().catalog
-    brands = [None, *catalog[Item.BRAND].to_pylist()[1:]]
-    column = catalog.column_names.index(Item.BRAND)
-    unbranded = catalog.set_column(column, catalog.schema.field(column), pa.array(brands, pa.string()))
-    assert allowed(replace(tiny_bundle(), catalog=unbranded), brands=list(BRANDS)) == list(NAMES[1:])
+    items = tiny_bundle().items
+    brand = items.brand.copy()
+    brand[MUG] = -1
+    bundle = replace(tiny_bundle(), items=replace(items, brand=brand))
+    assert allowed(bundle, brands=[BRANDS[0], "unheard of"]) == ["lamp", "teapot", "chair", "tray"]
 
 
 @pytest.mark.parametrize("bound", [{"min_price": 0}, {"max_price": 1000}])

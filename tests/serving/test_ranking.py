@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from feature_repo.arrays import Float32
 from feature_repo.ranking_features import RANKING_COLUMNS
-from serving.ranking import FUSED_SCORE, SESSION_INTERACTIONS, Rankers, in_session, rank
+from serving.ranking import FUSED_SCORE, SESSION_INTERACTIONS, Rankers, in_session, log_odds, rank
 
 
 def ranker_of(column: str, sign: int) -> lightgbm.Booster:
@@ -34,7 +34,7 @@ def rows(*interactions: int) -> Float32:
     matrix = np.zeros((len(interactions), len(RANKING_COLUMNS)), np.float32)
     matrix[:, SESSION_INTERACTIONS] = interactions
     matrix[:, RANKING_COLUMNS.index("popular_score")] = np.arange(len(interactions))
-    matrix[:, FUSED_SCORE] = -np.arange(len(interactions)) / 100
+    matrix[:, FUSED_SCORE] = np.exp(-np.arange(len(interactions)) / 100)
     return matrix
 
 
@@ -57,6 +57,12 @@ def test_for_whom_no_model_could_be_trained_the_order_of_the_fusion_stands(
     rankers: Rankers, expected: list[float]
 ) -> None:
     assert rank(rankers, rows(2, 0, 2, 0)).tolist() == pytest.approx(expected)
+
+
+def test_twice_the_fused_score_is_twice_the_odds_and_what_nobody_brought_stands_last() -> None:
+    odds = np.exp(log_odds(np.array([0.02, 0.01, 0], np.float32)))
+    assert odds[0] / odds[1] == pytest.approx(2, rel=1e-5)
+    assert 0 < odds[2] < 1e-5
 
 
 @pytest.mark.parametrize("rankers", [Rankers(SESSION, ARRIVAL), Rankers(None, None)])

@@ -151,6 +151,8 @@ def test_an_item_filled_in_from_popularity_has_no_features_and_no_sources() -> N
         items=np.append(ranked.items, np.int32(rug)),
         scores=np.append(ranked.scores, np.float32(-1)),
         filled=1,
+        propensity=np.append(ranked.propensity, 1.0),
+        placed_by=(*ranked.placed_by, None),
     )
     table = served_log.items_table([served("r", items=ServedItems.shown(slate, BUNDLE))]).to_pylist()
     assert [row["item_id"] for row in table] == ["teapot", "mug", "rug"]
