@@ -34,13 +34,27 @@ def sync(path: Path) -> None:
         os.close(descriptor)
 
 
-def replace_file(path: Path, content: pa.Buffer | bytes) -> None:
-    """Give ``path`` new content; a reader sees the old or the new, never a part. One writer at a time."""
+def replace_file(path: Path, content: pa.Buffer | bytes, *, mode: int = 0o666) -> None:
+    """Give ``path`` new content; a reader sees the old or the new, never a part. One writer at a time.
+
+    Nobody whom ``mode`` leaves out, or the process's umask, can read it at any moment.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     staged = path.with_name(f".{path.name}.tmp")
+    staged.unlink(missing_ok=True)  # what a killed writer left has the mode that it was made with
+    staged.touch(mode=mode)
     write_synced(staged, content)
     staged.replace(path)
     sync(path.parent)
+
+
+def written(path: Path) -> tuple[int, int] | None:
+    """When a file was written (ns), and which it is: the same until it is replaced; None where there is none."""
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return None
+    return found.st_mtime_ns, found.st_ino
 
 
 def drop_rows(path: Path, columns: Sequence[str], unwanted: Callable[[pa.Table], Bool]) -> int:

@@ -4,6 +4,7 @@ import asyncio
 import logging
 from pathlib import Path
 
+from feature_repo.durable_file import written
 from feature_repo.errors import BundleError
 from feature_repo.schema import SECOND, EventType
 from feature_repo.session_window import WindowEvent
@@ -55,10 +56,10 @@ class LiveModel:
 
     def _newly_live(self) -> list[Path]:
         """Where the live model stands, if that was not looked at yet."""
-        written = [_written(self._models / name) for name in (CURRENT, REFRESHED)]
-        if written == self._seen:
+        seen = [written(self._models / name) for name in (CURRENT, REFRESHED)]
+        if seen == self._seen:
             return []
-        self._seen = written
+        self._seen = seen
         return live_directories(self._models)
 
     async def _changed_to(self, directory: Path) -> bool:
@@ -79,15 +80,6 @@ class LiveModel:
     def _refuse(self, error: Exception) -> None:
         self._metrics.bundle_failures.inc()
         logger.error("model bundle refused, %s stays: %s", self.version or "none", error)
-
-
-def _written(path: Path) -> tuple[int, int] | None:
-    """When a file was written, and which it is; None where there is none."""
-    try:
-        found = path.stat()
-    except FileNotFoundError:
-        return None
-    return found.st_mtime_ns, found.st_ino
 
 
 def _warmed(recommender: Recommender) -> Recommender:

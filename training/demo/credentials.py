@@ -9,7 +9,7 @@ from typing import Final
 
 import orjson
 
-from feature_repo.durable_file import sync, write_synced
+from feature_repo.durable_file import replace_file
 from feature_repo.settings import Settings
 
 USER: Final = "admin"
@@ -47,11 +47,6 @@ def credentials(settings: Settings) -> Credentials:
 
 def _read_or_make(path: Path, make: Callable[[], dict[str, str]]) -> dict[str, str]:
     if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        staged = path.with_name(f".{path.name}.tmp")
-        staged.touch(mode=0o600)
-        write_synced(staged, orjson.dumps(make()))
-        staged.replace(path)
-        sync(path.parent)
+        replace_file(path, orjson.dumps(make()), mode=0o600)
     known: dict[str, str] = orjson.loads(path.read_bytes())
     return known
