@@ -1,10 +1,13 @@
 """Every setting of a running Freshet, read once at the edge from FRESHET_* variables and passed down."""
 
+import re
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Final, Literal
 
-from pydantic import Field, SecretStr, field_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import Field, SecretStr, field_serializer, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+_ORIGIN: Final = re.compile(r"\*|https?://[a-z0-9.:\[\]-]+")
 
 
 class Settings(BaseSettings):
@@ -44,6 +47,16 @@ class Settings(BaseSettings):
         0.04, gt=0, description="After so long a slate is answered with what is there by then."
     )
     max_slate_size: int = Field(100, ge=1, description="Largest k that a request may ask for.")
+    max_concurrent_requests: int = Field(
+        64, ge=1, description="Requests that a server process works on at once; more get 503 at once."
+    )
+    api_keys_required: bool = Field(
+        default=False, description="Whether to refuse all requests, too, while no API key was ever made."
+    )
+    cors_origins: Annotated[tuple[str, ...] | None, NoDecode] = Field(
+        None,
+        description="Origins whose pages may ask the API: https://shop.example, separated by commas; * is any.",
+    )
 
     log_partitions: int = Field(
         16, ge=1, description="Streams the event log is spread over. Fixed for the life of a log."
@@ -144,6 +157,26 @@ class Settings(BaseSettings):
         if url is not None and not url.get_secret_value().startswith(("redis://", "rediss://", "unix://")):
             raise ValueError("must begin with redis://, rediss:// or unix://")
         return url
+
+    @field_validator("cors_origins", mode="before")
+    @classmethod
+    def _are_origins(cls, origins: object) -> object:
+        listed = [one.strip() for one in origins.split(",")] if isinstance(origins, str) else origins
+        for one in listed if isinstance(listed, list) else ():
+            if not _ORIGIN.fullmatch(one):
+                raise ValueError(
+                    f"{one!r} is no origin: write https://shop.example, without a path or a final slash"
+                )
+        return listed
+
+    @field_serializer("cors_origins")
+    def _as_given(self, origins: tuple[str, ...] | None) -> str | None:
+        return ",".join(origins) if origins else None
+
+    @property
+    def api_keys_path(self) -> Path:
+        """Who may ask the API, without their secrets; absent until the first key is made."""
+        return self.home / "api_keys.json"
 
     @property
     def archive_dir(self) -> Path:

@@ -6,26 +6,33 @@ from contextlib import asynccontextmanager
 from typing import Final
 
 from fastapi import FastAPI
+from starlette.middleware.cors import CORSMiddleware
 
 from feature_repo.event_log import EventLog
 from feature_repo.settings import Settings
+from serving.admission import Admission, DocumentedApi
 from serving.body_limit import BodyLimit
 from serving.error_replies import add_error_replies
 from serving.item_routes import create_item_router
+from serving.live_keys import KEYS_SECONDS, LiveKeys
 from serving.metrics import TimedRequests
 from serving.routes import create_router
 from serving.service import Service
+from serving.work_limit import WorkLimit
 
 LOG_SECONDS: Final = 1.0
 """Pause between two looks at what the event log tells of all shoppers, and at how full it is."""
 CATALOG_SECONDS: Final = 0.25
 """Pause between two looks at what changed in the catalog: it acts within a second."""
+PAGE_METHODS: Final = ("GET", "POST")
+"""What pages of other origins may do. Changing the catalog and erasing is for backends."""
 _AGAIN_SECONDS: Final = 0.1
 
 
 def create_app(settings: Settings, log: EventLog) -> FastAPI:
     """The API over an event log, which the app closes when it ends."""
     service = Service(settings, log)
+    keys = LiveKeys(settings)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -34,6 +41,7 @@ def create_app(settings: Settings, log: EventLog) -> FastAPI:
             watchers = {
                 asyncio.create_task(_watch(look, seconds))
                 for look, seconds in (
+                    (keys.look, KEYS_SECONDS),
                     (service.model.look, settings.bundle_poll_seconds),
                     (service.catalog.look, CATALOG_SECONDS),
                     (service.slates.activity.look, LOG_SECONDS),
@@ -46,12 +54,22 @@ def create_app(settings: Settings, log: EventLog) -> FastAPI:
                 await _end(watchers)
                 await log.aclose()
 
-    app = FastAPI(title="Freshet", summary="Recommendations that follow the click.", lifespan=lifespan)
+    app = DocumentedApi(title="Freshet", summary="Recommendations that follow the click.", lifespan=lifespan)
     app.state.service = service
     app.include_router(create_router(service))
     app.include_router(create_item_router(service))
+    work = WorkLimit(settings.max_concurrent_requests, service.metrics)
+    Admission(keys, work, service.metrics).guard(app.routes)
     add_error_replies(app)
     app.add_middleware(BodyLimit, limit=settings.max_body_bytes)
+    if settings.cors_origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=settings.cors_origins,
+            allow_methods=PAGE_METHODS,
+            allow_headers=["Authorization", "Content-Type"],
+            expose_headers=["Retry-After"],
+        )
     app.add_middleware(TimedRequests, metrics=service.metrics)
     return app
 

@@ -5,6 +5,8 @@ from typing import Annotated
 from fastapi import APIRouter, HTTPException
 from pydantic import Field
 
+from serving.admission import needs
+from serving.api_keys import KeyScope
 from serving.json_route import TAKES_BODY, UNAVAILABLE, JsonRoute
 from serving.schemas import CatalogItem, ChangedItems, Failed, Received, ReceivedItem, ReceivedOffer
 from serving.service import Service
@@ -21,17 +23,21 @@ def create_item_router(service: Service) -> APIRouter:
     class ReceivedOffers(Received):
         items: Annotated[list[ReceivedOffer], Field(min_length=1, max_length=most)]
 
-    @router.put("/v1/items", responses=TAKES_BODY)
+    @router.put("/v1/items", responses=TAKES_BODY, openapi_extra=needs(KeyScope.WRITE))
     async def put_items(body: ReceivedItems) -> ChangedItems:
         """Put items into the catalog, or new rows in the place of theirs."""
         return await service.change_items([item.change() for item in body.items])
 
-    @router.patch("/v1/items", responses=TAKES_BODY)
+    @router.patch("/v1/items", responses=TAKES_BODY, openapi_extra=needs(KeyScope.WRITE))
     async def patch_items(body: ReceivedOffers) -> ChangedItems:
         """Change prices and availability of items of the catalog."""
         return await service.change_items([offer.change() for offer in body.items])
 
-    @router.get("/v1/items/{item_id:path}", responses={404: {"model": Failed}, **UNAVAILABLE})
+    @router.get(
+        "/v1/items/{item_id:path}",
+        responses={404: {"model": Failed}, **UNAVAILABLE},
+        openapi_extra=needs(KeyScope.READ),
+    )
     async def item(item_id: str) -> CatalogItem:
         """The item as the live model knows it."""
         found = service.item(item_id)

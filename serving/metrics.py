@@ -5,6 +5,7 @@ import time
 from collections import Counter as Tally
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
+from enum import StrEnum
 
 from prometheus_client import (
     CollectorRegistry,
@@ -26,6 +27,16 @@ from serving.query import Slate
 
 _BUCKETS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5)
 STAGES = ("hydrate", "encode", "retrieve", "filter", "features", "rank", "rerank")
+
+
+class TurnedAway(StrEnum):
+    """Why a request is not let in."""
+
+    NO_KEY = "no_key"
+    UNKNOWN_KEY = "unknown_key"
+    SCOPE = "scope"
+    RATE = "rate"
+    BUSY = "busy"
 
 
 class Metrics:
@@ -83,6 +94,12 @@ class Metrics:
         self.served_log_dropped = Counter(
             "freshet_served_log_dropped", "Served slates that were not written.", registry=registry
         )
+        self._turned_away = Counter(
+            "freshet_turned_away", "Requests that were not let in.", ["why"], registry=registry
+        )
+        self._in_work = Gauge(
+            "freshet_requests_in_work", "Requests that are being worked on.", registry=registry
+        )
         self.bundle_failures = Counter(
             "freshet_bundle_load_failures", "Model bundles that were refused.", registry=registry
         )
@@ -123,6 +140,14 @@ class Metrics:
     def watch_breakers(self, names: Callable[[], Sequence[str]]) -> None:
         """Ask ``names`` at every scrape which breakers are open."""
         self._breakers_open.set_function(lambda: len(names()))
+
+    def count_turned_away(self, why: TurnedAway) -> None:
+        """Count a request that was not let in."""
+        self._turned_away.labels(why).inc()
+
+    def watch_work(self, number: Callable[[], float]) -> None:
+        """Ask ``number`` for the requests that are being worked on at every scrape."""
+        self._in_work.set_function(number)
 
     def watch_queue(self, length: Callable[[], float]) -> None:
         """Ask ``length`` for the number of waiting served slates at every scrape."""

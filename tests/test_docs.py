@@ -1,7 +1,9 @@
 """Docs that cannot lie: whatever a person can set, call or run is written down."""
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import typer.main
@@ -29,16 +31,19 @@ def test_the_settings_page_is_the_settings() -> None:
     ]
 
 
-@pytest.mark.parametrize("command", sorted(typer.main.get_command(app).commands))  # type: ignore[attr-defined]
-def test_every_command_and_its_options_are_documented(command: str) -> None:
-    options = [
-        option
-        for parameter in typer.main.get_command(app).commands[command].params  # type: ignore[attr-defined]
-        for option in parameter.opts
-        if option.startswith("--")
-    ]
-    missing = [name for name in (f"freshet {command}", *options) if name not in PAGES]
-    assert missing == []
+def commands(group: Any, names: str = "freshet") -> Iterator[tuple[str, list[str]]]:
+    """What a person types for each command, those of groups too, and its options."""
+    for name, command in group.commands.items():
+        if hasattr(command, "commands"):
+            yield from commands(command, f"{names} {name}")
+        else:
+            options = [option for parameter in command.params for option in parameter.opts]
+            yield f"{names} {name}", [option for option in options if option.startswith("--")]
+
+
+@pytest.mark.parametrize(("command", "options"), sorted(commands(typer.main.get_command(app))))
+def test_every_command_and_its_options_are_documented(command: str, options: list[str]) -> None:
+    assert [name for name in (command, *options) if name not in PAGES] == []
 
 
 def test_every_make_target_is_in_the_readme() -> None:

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from feature_repo.errors import FreshetError, InputError
 from feature_repo.settings import Settings
+from serving.api_keys import KeyScope
 from training.config import EncoderKind
 from training.evaluation.protocol import Protocol
 
@@ -20,6 +21,8 @@ THREADS = {"OPENBLAS_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
 LIGHTGBM_NEEDS = "libgomp.so.1"
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+keys = typer.Typer(no_args_is_help=True)
+app.add_typer(keys, name="keys", help="Keys of the API: who may ask it for what.")
 
 
 def main() -> None:
@@ -292,6 +295,47 @@ def serve() -> None:
     from serving.server import serve
 
     serve(read_settings())
+
+
+@keys.command("add")
+def add_key(
+    name: Annotated[str, typer.Argument(help="Whose key it is: letters, digits, dots, hyphens.")],
+    *,
+    scope: Annotated[list[KeyScope], typer.Option(help="What it may do; give it again for more.")],
+    per_second: Annotated[
+        float | None, typer.Option(help="Most requests a second to each server process  [default: no limit]")
+    ] = None,
+) -> None:
+    """Make an API key and print its secret, this once."""
+    from serving.api_keys import add_key
+
+    typer.echo(add_key(read_settings().api_keys_path, name, scope, per_second))
+    typer.echo(
+        "keep it, it is shown this once; within seconds servers take it, and no request without a key",
+        err=True,
+    )
+
+
+@keys.command("list")
+def list_keys() -> None:
+    """List the API keys, with their scopes and limits."""
+    from serving.api_keys import keys_text, read_keys
+
+    typer.echo(keys_text(read_keys(read_settings().api_keys_path) or []) or "there are no API keys")
+
+
+@keys.command("remove")
+def remove_key(name: Annotated[str, typer.Argument(help="Name as `freshet keys list` shows it.")]) -> None:
+    """Remove an API key; servers refuse it within seconds."""
+    from serving.api_keys import remove_key
+
+    path = read_settings().api_keys_path
+    left = remove_key(path, name)
+    typer.echo(f"API key {name} is removed, {left} left")
+    if not left:
+        typer.echo(
+            f"servers now refuse all requests: make a key, or remove {path} to let everyone in", err=True
+        )
 
 
 @app.command()
