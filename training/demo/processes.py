@@ -96,7 +96,7 @@ def api_url(settings: Settings) -> str:
 
 
 def _freshet(settings: Settings) -> dict[str, str]:
-    """The settings themselves, with an absolute home and the Redis that all share."""
+    """The settings themselves that are given, with an absolute home and the Redis that all share."""
     shared = {"home": settings.home.absolute(), "redis_url": f"redis://{LOOPBACK}:{settings.redis_port}"}
     values = settings.model_dump() | shared
     return {f"FRESHET_{name.upper()}": str(value) for name, value in values.items() if value is not None}
