@@ -16,6 +16,9 @@ FRESHET: Final = str(Path(sys.executable).with_name("freshet"))
 REDIS_PATIENCE: Final = 5
 """Seconds that a server waits for Redis: a stall of a shared machine is to show as latency, not as an error."""
 
+REQUESTS_AT_ONCE: Final = 256
+"""More than all clients of a benchmark together have under way, for the same reason."""
+
 
 class RunningServer(NamedTuple):
     """Where a server answers, where its Redis does, and its process."""
@@ -33,6 +36,7 @@ def running(command: Sequence[str], environment: dict[str, str]) -> Iterator[Run
         "FRESHET_PORT": str(port),
         "FRESHET_REDIS_PORT": str(redis_port),
         "FRESHET_REDIS_TIMEOUT_SECONDS": str(REDIS_PATIENCE),
+        "FRESHET_MAX_CONCURRENT_REQUESTS": str(REQUESTS_AT_ONCE),
     }
     process = subprocess.Popen(command, env=environment | settings, stderr=subprocess.DEVNULL)
     try:

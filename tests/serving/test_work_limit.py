@@ -14,6 +14,8 @@ from tests.serving.conftest import Api, BreakableLog, click, logged, running_api
 pytestmark = pytest.mark.anyio
 
 MOST = 3
+PATIENCE = 10
+"""Seconds after which what should be answered at once never will be."""
 
 
 class SlowLog(BreakableLog):
@@ -53,8 +55,9 @@ async def send(api: Api, number: int) -> tuple[int, str | None]:
 async def filled(api: Api, log: SlowLog) -> list[asyncio.Task[tuple[int, str | None]]]:
     """So many requests in work that there is room for no other."""
     tasks = [asyncio.create_task(send(api, number)) for number in range(MOST)]
-    while log.waiting < MOST:
-        await asyncio.sleep(0)
+    async with asyncio.timeout(PATIENCE):
+        while log.waiting < MOST:
+            await asyncio.sleep(0)
     return tasks
 
 
@@ -63,7 +66,8 @@ async def test_exactly_the_surplus_is_refused_and_what_was_let_in_is_answered(
     api: Api, slow_log: SlowLog, surplus: int
 ) -> None:
     accepted = await filled(api, slow_log)
-    refused = await asyncio.gather(*(send(api, number) for number in range(MOST, MOST + surplus)))
+    async with asyncio.timeout(PATIENCE):
+        refused = await asyncio.gather(*(send(api, number) for number in range(MOST, MOST + surplus)))
     assert refused == [(503, str(RETRY_SECONDS))] * surplus
     assert not any(task.done() for task in accepted)
     assert await api.metric('freshet_turned_away_total{why="busy"}') == surplus
