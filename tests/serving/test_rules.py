@@ -8,72 +8,97 @@ from typing import Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from feature_repo.schema import CATEGORY_SEPARATOR, DAY, HOUR, MINUTE, Item
 from feature_repo.session_window import WindowEvent
 from serving.bundle import NOT_YET, Bundle
 from serving.composition import Ranked, compose
-from serving.plan import EVERYTHING, Boost, Exploration, Fatigue, FilledBy, Plan, RankedBy, Rule
-from serving.query import Question, Slate
+from serving.plan import EVERYTHING, Boost, Exploration, Fatigue, FilledBy, Group, Plan, RankedBy, Rule
+from serving.query import Filters, Question, Slate
 from serving.recommender import Recommender
 from serving.reranking import DiversityKind
 from serving.selector import Selector
-from tests.serving.forty_items import CANDIDATES, CATEGORIES, NOW, SHOP, answers, questions, shop, shown
+from tests.serving.forty_items import CANDIDATES, CATEGORIES, NOW, SHOP, SHOPPERS, answers, shop, shown
 from tests.tiny_bundle import NAMES, price_of, tiny_bundle
 
 BRANDS = [f"brand {number}" for number in range(3)]
 LESS = 12
 """Items that the other model does not know."""
 
-some = st.sampled_from([*SHOP, "unheard of"])
-selectors = st.builds(
-    Selector,
-    categories=st.none() | st.lists(st.sampled_from(["home", *CATEGORIES]), min_size=1, max_size=2),
-    brands=st.none() | st.lists(st.sampled_from(BRANDS), min_size=1, max_size=2),
-    item_ids=st.none() | st.lists(some, min_size=1, max_size=10),
-    min_price=st.none() | st.integers(0, 20),
-    max_price=st.none() | st.integers(20, 40),
-    min_margin=st.none() | st.floats(0, 0.3),
-)
-wide = st.builds(Selector, brands=st.none() | st.lists(st.sampled_from(BRANDS), min_size=2, max_size=3))
-mixtures = st.sets(st.sampled_from(sorted(EVERYTHING)), min_size=1, max_size=4).map(
-    lambda names: {name: EVERYTHING[name] for name in names}
-)
-plans = st.builds(
-    Plan,
-    mixture=st.just(EVERYTHING) | mixtures,
-    ranked_by=st.sampled_from(RankedBy),
-    filled_by=st.sampled_from(FilledBy),
-    allowed=wide | selectors,
-    boosts=st.lists(st.builds(Boost, st.floats(0, 100), selectors), max_size=3),
-    fatigue=st.none() | st.builds(Fatigue, st.floats(0, 1), st.sampled_from([1, HOUR, 10 * DAY])),
-    exploration=st.none()
-    | st.builds(
-        Exploration,
-        st.lists(st.integers(0, 15), unique=True, min_size=1, max_size=4).map(sorted),
-        st.floats(0.01, 100),
-        st.sampled_from([HOUR, 5 * DAY, 15 * DAY, 50 * DAY]),
-    ),
-    pins=st.dictionaries(st.integers(0, 15), some, max_size=3).map(
-        lambda pins: {place: item for item, place in {item: place for place, item in pins.items()}.items()}
-    ),
-    caps=st.dictionaries(st.sampled_from(["category", "department", "brand"]), st.integers(1, 4), max_size=3),
-    diversity=st.just(0.0) | st.floats(0, 1),
-    diversity_kind=st.sampled_from(DiversityKind),
-)
-asked_with_rules = st.builds(
-    lambda question, plan, exposures, seed, k: replace(
-        question, plan=plan, exposures=exposures, seed=seed, k=k
-    ),
-    questions(),
-    plans,
-    st.dictionaries(some, st.integers(NOW - 5 * DAY, NOW + MINUTE), max_size=10),
-    st.integers(0, 2**128 - 1),
-    st.integers(1, 12),
-)
-anything = settings(deadline=None, max_examples=40, suppress_health_check=[HealthCheck.too_slow])
+RARELY, SOMETIMES = 0.15, 0.5
+GROUPS: tuple[Group, ...] = ("category", "department", "brand")
+
+
+class Chance:
+    """All that is left to chance in a question: of one seed, so that mixtures differ more than shrinking likes."""
+
+    def __init__(self, seed: int) -> None:
+        self.random = np.random.default_rng(seed)
+
+    def often(self, share: float) -> bool:
+        return bool(self.random.random() < share)
+
+    def some(self, names: Sequence[str], most: int) -> list[str]:
+        size = int(self.random.integers(1, most + 1))
+        return self.random.choice(np.array(names), min(size, len(names)), replace=False).tolist()
+
+    def number(self, low: float, high: float) -> float:
+        return float(self.random.uniform(low, high))
+
+    def places(self, most: int) -> list[int]:
+        return sorted(self.random.choice(12, self.random.integers(1, most + 1), replace=False).tolist())
+
+    def selector(self, share: float) -> Selector:
+        """Each of its parts is said with this probability."""
+        return Selector(
+            categories=self.some(["home", *CATEGORIES], 3) if self.often(share) else None,
+            brands=self.some(BRANDS, 2) if self.often(share) else None,
+            item_ids=self.some(SHOP, 25) if self.often(share) else None,
+            min_price=self.number(0, 20) if self.often(share) else None,
+            max_price=self.number(15, 40) if self.often(share) else None,
+            min_margin=self.number(0, 0.2) if self.often(share) else None,
+        )
+
+    def plan(self) -> Plan:
+        """Any mixture of rules."""
+        pinned = self.some([*SHOP, "unheard of"], 3) if self.often(SOMETIMES) else []
+        exploration = Exploration(self.places(4), self.number(0.05, 5), int(self.number(1, 50) * DAY))
+        sources = self.some(sorted(EVERYTHING), 5)
+        return Plan(
+            mixture={name: EVERYTHING[name] for name in sources} if self.often(SOMETIMES) else EVERYTHING,
+            ranked_by=list(RankedBy)[self.random.integers(len(RankedBy))],
+            filled_by=FilledBy.POPULAR if self.often(SOMETIMES) else FilledBy.NOTHING,
+            allowed=self.selector(RARELY),
+            boosts=[Boost(self.number(0, 3), self.selector(RARELY)) for _ in range(self.random.integers(3))],
+            fatigue=Fatigue(self.number(0, 1), DAY) if self.often(SOMETIMES) else None,
+            exploration=exploration if self.often(SOMETIMES) else None,
+            pins=dict(zip(self.random.choice(12, 3, replace=False).tolist(), pinned, strict=False)),
+            caps={group: int(self.random.integers(1, 4)) for group in GROUPS if self.often(SOMETIMES)},
+            diversity=self.number(0, 1) if self.often(SOMETIMES) else 0.0,
+            diversity_kind=list(DiversityKind)[self.random.integers(len(DiversityKind))],
+        )
+
+    def question(self) -> Question:
+        """Of anybody, with any rules."""
+        seen = self.some([*SHOP, "unheard of"], 5)
+        return Question(
+            events=[WindowEvent(NOW - 9 + at, f"e{at}", "click", name) for at, name in enumerate(seen)],
+            shopper_key=f"u:s{self.random.integers(2 * SHOPPERS)}",
+            as_of=NOW,
+            k=int(self.random.integers(1, 12)),
+            context_items=self.some(SHOP, 2) if self.often(SOMETIMES) else [],
+            filters=Filters(max_price=self.number(10, 40)) if self.often(RARELY) else Filters(),
+            repeat_last=self.often(SOMETIMES),
+            plan=self.plan(),
+            exposures={name: NOW - int(self.number(0, 3) * DAY) for name in self.some(SHOP, 10)},
+            seed=int(self.random.integers(2**62)),
+        )
+
+
+any_question = st.integers(0, 2**32 - 1).map(lambda seed: Chance(seed).question())
+anything = settings(deadline=None, max_examples=50)
 
 
 class Page(NamedTuple):
@@ -140,7 +165,7 @@ def broken_caps(page: Page) -> list[str]:
 
 
 @anything
-@given(asked_with_rules)
+@given(any_question)
 def test_no_page_breaks_a_filter_or_a_cap_unless_it_says_so(asked: Question) -> None:
     for page in listing(asked, [shop()]):
         assert set(page.names) <= may_be_shown(page.asked, page.bundle)
@@ -148,14 +173,14 @@ def test_no_page_breaks_a_filter_or_a_cap_unless_it_says_so(asked: Question) -> 
 
 
 @anything
-@given(asked_with_rules)
+@given(any_question)
 def test_a_listing_repeats_nothing_also_when_models_change(asked: Question) -> None:
     names = [name for page in listing(asked, [shop(), shop(LESS)]) for name in page.names]
     assert len(names) == len(set(names))
 
 
 @anything
-@given(asked_with_rules)
+@given(any_question)
 def test_where_popularity_fills_up_a_listing_shows_all_that_may_be_shown(asked: Question) -> None:
     asked = replace(asked, plan=replace(asked.plan, filled_by=FilledBy.POPULAR))
     left = may_be_shown(asked, shop())
@@ -167,7 +192,7 @@ def test_where_popularity_fills_up_a_listing_shows_all_that_may_be_shown(asked: 
 
 
 @anything
-@given(asked_with_rules)
+@given(any_question)
 def test_no_rule_loses_a_candidate(asked: Question) -> None:
     asked = replace(asked, plan=replace(asked.plan, filled_by=FilledBy.NOTHING))
     plan = asked.plan
@@ -183,7 +208,7 @@ def test_no_rule_loses_a_candidate(asked: Question) -> None:
 
 
 @anything
-@given(asked_with_rules)
+@given(any_question)
 def test_a_pin_holds_its_place_or_the_page_names_it(asked: Question) -> None:
     first = 0
     for page in listing(asked, [shop()]):
@@ -201,7 +226,7 @@ def test_a_pin_holds_its_place_or_the_page_names_it(asked: Question) -> None:
 
 
 @anything
-@given(asked_with_rules)
+@given(any_question)
 def test_only_new_items_are_drawn_each_for_a_place_of_its_own_with_a_chance(asked: Question) -> None:
     first = 0
     for page in listing(asked, [shop()]):
@@ -221,7 +246,7 @@ def test_only_new_items_are_drawn_each_for_a_place_of_its_own_with_a_chance(aske
 
 
 @anything
-@given(asked_with_rules)
+@given(any_question)
 def test_the_same_question_draws_the_same(asked: Question) -> None:
     [once], [again] = answers(shop(), asked), answers(shop(), asked)
     np.testing.assert_array_equal(once.items, again.items)
@@ -232,8 +257,8 @@ def test_the_same_question_draws_the_same(asked: Question) -> None:
 @pytest.mark.parametrize("rules", [{}, {"pins": {1: SHOP[2]}, "caps": {"brand": 2}, "diversity": 0.7}])
 @pytest.mark.parametrize("ranked_by", RankedBy)
 def test_new_items_are_drawn_as_often_as_their_propensity_says(ranked_by: RankedBy, rules: Any) -> None:
-    draws, bundle = 3000, shop()
-    plan = Plan(ranked_by=ranked_by, exploration=Exploration([1, 4], 3.0, 12 * DAY), **rules)
+    draws, bundle = 1500, shop()
+    plan = Plan(ranked_by=ranked_by, exploration=Exploration([1, 4], 10.0, 12 * DAY), **rules)
     query = Question(events=[], shopper_key=None, as_of=NOW, k=6, plan=plan).encode(bundle)
     recommender = Recommender(bundle, CANDIDATES)
     interest = recommender.encode(query)
@@ -246,9 +271,9 @@ def test_new_items_are_drawn_as_often_as_their_propensity_says(ranked_by: Ranked
         drawn = [rule == Rule.EXPLORE for rule in slate.placed_by]
         often[slate.items[drawn]] += 1 / draws
         told[slate.items[drawn]] = slate.propensity[drawn]
-    np.testing.assert_allclose(often, told, atol=0.04)
+    np.testing.assert_allclose(often, told, atol=0.055)
     assert np.count_nonzero(told) > 3
-    assert told.sum() == pytest.approx(1 if rules else 2, abs=1e-6)
+    assert told.sum() == pytest.approx(1 if rules else 2, abs=0.01)
 
 
 def tiny(*history: str, **question: Any) -> Slate:
@@ -277,13 +302,15 @@ def test_a_boost_lifts_and_a_bury_sends_to_the_end_but_does_not_lose() -> None:
 def test_a_boost_multiplies_the_odds_whoever_orders(ranked_by: RankedBy) -> None:
     """By a tenth more, only neighbours change places; the score that is told stays that of the order before."""
     bundle = shop()
-    asked = Question(events=[], shopper_key=None, as_of=NOW, k=15, plan=Plan(ranked_by=ranked_by))
+    asked = Question(events=[], shopper_key=None, as_of=NOW, k=8, plan=Plan(ranked_by=ranked_by))
     [plain] = answers(bundle, asked)
     last = str(bundle.item_ids[plain.items[-1]])
     lifted = replace(asked.plan, boosts=[Boost(1.1, Selector(item_ids=[last]))])
     [slate] = answers(bundle, replace(asked, plan=lifted))
     score = float(plain.scores[-1])
-    expected = np.count_nonzero(plain.scores >= score + np.log(1.1))
+    odds = plain.candidates.fused if ranked_by == RankedBy.SOURCES else np.exp(plain.scores)
+    own = float(np.exp(score))
+    expected = np.count_nonzero(odds > 1.1 * own)
     assert bundle.item_ids[slate.items].tolist().index(last) == expected
     assert float(slate.scores[expected]) == score
 
@@ -296,6 +323,7 @@ def test_what_was_shown_in_vain_sinks_and_what_was_turned_to_since_does_not() ->
     assert everything[-1] == "mug"
     assert everything.index("kettle") > everything.index("lamp")
     seen_since = tiny("kettle", "desk", k=9, plan=tired, exposures=exposures)
+    assert names(seen_since)[:3] == ["chair", "kettle", "lamp"]
     assert names(seen_since)[-1] == "mug"
     assert names(tiny(k=2, exposures=exposures)) == ["mug", "kettle"]  # who declares no fatigue feels none
 
