@@ -309,8 +309,7 @@ def test_a_boost_multiplies_the_odds_whoever_orders(ranked_by: RankedBy) -> None
     [slate] = answers(bundle, replace(asked, plan=lifted))
     score = float(plain.scores[-1])
     odds = plain.candidates.fused if ranked_by == RankedBy.SOURCES else np.exp(plain.scores)
-    own = float(np.exp(score))
-    expected = np.count_nonzero(odds > 1.1 * own)
+    expected = np.count_nonzero(odds > 1.1 * odds[asked.k - 1])
     assert bundle.item_ids[slate.items].tolist().index(last) == expected
     assert float(slate.scores[expected]) == score
 
@@ -393,6 +392,8 @@ def test_a_new_item_that_no_source_brings_can_be_drawn_and_else_does_not_come() 
         assert slate.propensity.tolist() == pytest.approx([1, 0.5, 1], abs=1e-3)
         drawn.add(names(slate)[1])
     assert drawn == {"bulb", "shade"}
+    [slate] = answers(new, replace(asked, plan=replace(plan, filled_by=FilledBy.POPULAR)))
+    assert len(set(names(slate))) == len(names(slate)) == 8  # also those who are drawn come once
     beyond = replace(plan, exploration=exploration._replace(places=[2]))
     [slate] = answers(new, replace(asked, plan=beyond))
     assert names(slate) == ["tray", "mug"]  # the page is too short to have that place
