@@ -1,4 +1,7 @@
-"""Carry out erasures and move what the event log holds into the archive, every night or when asked to."""
+"""Carry out erasures and move what the event log holds into the archive, every night or when asked to.
+
+What was served is forgotten after its time.
+"""
 
 from datetime import UTC, datetime
 from typing import Any

@@ -5,6 +5,8 @@ FreshetError
 ├── BundleError       a model bundle is missing, damaged or made for other features
 ├── GateRefusedError  a trained bundle is worse than the one that is live
 ├── QualityError      a part of the log is not fit to be learned from
+├── NotLoggedError    no request of this id was logged, or not yet
+├── GoneError         what a replay needs is past its retention
 ├── LogUnavailableError   the event log cannot be reached or is full; try again later
 └── OnlineStoreUnavailableError   no Redis answers Feast (feature_repo.online_store)
 
@@ -31,6 +33,14 @@ class GateRefusedError(FreshetError):
 
 class QualityError(FreshetError):
     """A part of the log is not fit to be learned from."""
+
+
+class NotLoggedError(FreshetError):
+    """No request of this id was logged, or not yet."""
+
+
+class GoneError(FreshetError):
+    """What a replay needs is past its retention."""
 
 
 class LogUnavailableError(FreshetError):

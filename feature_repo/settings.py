@@ -135,6 +135,9 @@ class Settings(BaseSettings):
         300, ge=0, description="How often `freshet stream` refreshes the live model; 0 leaves that to you."
     )
     bundle_poll_seconds: float = Field(1, gt=0, description="How often a server looks for a new model.")
+    refreshed_kept: int = Field(
+        12, ge=2, description="Newest bundles that stay of those assembled between trainings."
+    )
     bundles_kept: int = Field(5, ge=2, description="Newest published models that stay to roll back to.")
     candidates: int = Field(300, ge=10, description="Candidates that reach the ranker.")
     placements: Path | None = Field(
@@ -149,6 +152,12 @@ class Settings(BaseSettings):
     )
     served_log_full_share: float = Field(
         0.01, ge=0, le=1, description="Share of requests whose features are logged for all candidates."
+    )
+    served_log_days: int = Field(90, ge=1, description="Days that served slates are kept.")
+    replay_days: int = Field(
+        7,
+        ge=1,
+        description="Days that what lay over the model is kept, without which no request is replayed.",
     )
 
     @field_validator("redis_url")
@@ -207,6 +216,11 @@ class Settings(BaseSettings):
     def served_dir(self) -> Path:
         """Served slates with their features."""
         return self.home / "served"
+
+    @property
+    def replay_dir(self) -> Path:
+        """What lay over the models' items at the moments of requests."""
+        return self.home / "replay"
 
     @property
     def runs_dir(self) -> Path:

@@ -16,6 +16,7 @@ from serving.error_replies import add_error_replies
 from serving.item_routes import create_item_router
 from serving.live_keys import KEYS_SECONDS, LiveKeys
 from serving.metrics import TimedRequests
+from serving.replay_routes import create_replay_router
 from serving.routes import create_router
 from serving.service import Service
 from serving.work_limit import WorkLimit
@@ -58,6 +59,7 @@ def create_app(settings: Settings, log: EventLog) -> FastAPI:
     app.state.service = service
     app.include_router(create_router(service))
     app.include_router(create_item_router(service))
+    app.include_router(create_replay_router(service))
     work = WorkLimit(settings.max_concurrent_requests, service.metrics)
     Admission(keys, work, service.metrics).guard(app.routes)
     add_error_replies(app)

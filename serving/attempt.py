@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from enum import StrEnum
 from typing import Final, Protocol
@@ -66,6 +66,22 @@ class Unhurried:
 
 
 UNHURRIED: Final = Unhurried()
+
+
+class Again(Unhurried):
+    """An attempt that leaves out what another one left out, and ranks as that one did."""
+
+    def __init__(self, left_out: Collection[str], rung: Rung) -> None:
+        self._left_out = left_out
+        self._rung = rung
+
+    def ask(self, source: str, find: Callable[[], Retrieved]) -> Retrieved:
+        """What the source finds, unless it is left out."""
+        return NOTHING if source in self._left_out else find()
+
+    def rank(self, score: Callable[[Rung], list[Float32]]) -> tuple[Rung, list[Float32]]:
+        """The scores of the same rung."""
+        return self._rung, score(self._rung)
 
 
 class Pace:

@@ -41,6 +41,7 @@ from serving.calibration import UNCALIBRATED, Calibration
 from serving.indexes import GroupedLists, Neighbours, PopularityLists, Segments, SessionIndex, UserHistories
 from serving.ranking import Rankers
 from serving.session_encoder import EncoderItems, SessionEncoder
+from serving.state_journal import StateLayer
 from serving.text_index import NO_TEXT, TextIndex
 from serving.vector_index import NO_VECTORS, VectorIndex
 
@@ -122,6 +123,8 @@ class Bundle:
     rankers: Rankers
     texts: TextIndex = NO_TEXT
     calibration: Calibration = UNCALIBRATED
+    place: str = ""  # where it stands under models/
+    states: StateLayer | None = None  # in which what lies over its items is written down
 
     @cached_property
     def item_index(self) -> dict[str, int]:

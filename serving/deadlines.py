@@ -40,4 +40,4 @@ class Deadlines:
             logger.exception("the recommender failed")
         else:
             return slate, attempt.left_out
-        return recommender.stopgap(query, self._breakers.is_sound), attempt.left_out
+        return recommender.stopgap(query, self._breakers.is_sound)

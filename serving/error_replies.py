@@ -7,7 +7,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.requests import Request
 
-from feature_repo.errors import BundleError, FreshetError, LogUnavailableError
+from feature_repo.errors import BundleError, FreshetError, GoneError, LogUnavailableError, NotLoggedError
 from serving.ingestion import RefusedEventsError
 from serving.schemas import Failed, Problem, Refused
 
@@ -28,6 +28,8 @@ def add_error_replies(app: FastAPI) -> None:
     """Have an app answer every error with a ``Refused`` or ``Failed`` body."""
     app.exception_handler(LogUnavailableError)(_unavailable)
     app.exception_handler(BundleError)(_unavailable)
+    app.exception_handler(NotLoggedError)(_not_logged)
+    app.exception_handler(GoneError)(_gone)
     app.exception_handler(RequestValidationError)(_invalid)
     app.exception_handler(RefusedEventsError)(_refused)
     app.exception_handler(Exception)(_broken)
@@ -36,6 +38,14 @@ def add_error_replies(app: FastAPI) -> None:
 async def _unavailable(_: Request, error: FreshetError) -> JSONResponse:
     reply = Failed(detail=str(error))
     return JSONResponse(reply.model_dump(), status_code=503, headers={"Retry-After": str(RETRY_SECONDS)})
+
+
+async def _not_logged(_: Request, error: NotLoggedError) -> JSONResponse:
+    return JSONResponse(Failed(detail=str(error)).model_dump(), status_code=404)
+
+
+async def _gone(_: Request, error: GoneError) -> JSONResponse:
+    return JSONResponse(Failed(detail=str(error)).model_dump(), status_code=410)
 
 
 async def _invalid(_: Request, error: RequestValidationError) -> JSONResponse:

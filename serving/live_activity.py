@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import time
+from typing import Final
 
 import numpy as np
 import pyarrow as pa
@@ -13,8 +14,14 @@ from feature_repo.errors import BundleError, LogUnavailableError
 from feature_repo.event_log import EventLog
 from feature_repo.item_activity import ACTIVITY_COUNTS, UNKNOWN_ACTIVITY, Activity, ActivityTable
 from feature_repo.schema import SECOND
+from serving.activity_state import WrittenActivity, all_rows, changed_rows
 from serving.bundle import Bundle
 from serving.live_model import LiveModel
+from serving.state_journal import StateJournal, StateLayer
+
+NOTHING_COUNTED: Final = ActivityTable(
+    np.zeros((0, len(ACTIVITY_COUNTS)), np.int32), np.zeros(len(ACTIVITY_COUNTS), np.int64)
+)
 
 logger = logging.getLogger(__name__)
 
@@ -22,13 +29,16 @@ logger = logging.getLogger(__name__)
 class LiveActivity:
     """Follows what is published."""
 
-    def __init__(self, log: EventLog, model: LiveModel) -> None:
+    def __init__(self, log: EventLog, model: LiveModel, journal: StateJournal) -> None:
         self._log = log
         self._model = model
+        self._journal = journal
         self._message: bytes | None = None
         self._published: PublishedActivity | None = None
         self._bundle: Bundle | None = None
-        self._table: Activity = UNKNOWN_ACTIVITY
+        self._table: WrittenActivity | None = None
+        self._counted = NOTHING_COUNTED
+        self._states: StateLayer | None = None
 
     async def look(self) -> None:
         """Take over what was published since, and what the live model makes of it."""
@@ -44,12 +54,14 @@ class LiveActivity:
         except (pa.ArrowInvalid, KeyError) as error:
             logger.warning("the published item counts cannot be read: %s", error)
         if self._published is not None:
-            self._table = await asyncio.to_thread(table_of, self._published, bundle)
+            self._table = await asyncio.to_thread(self._written, self._published, bundle)
             self._bundle = bundle
 
     def of(self, bundle: Bundle) -> Activity:
         """What is known now, to a bundle; nothing in the moment after the live one changed."""
-        return UNKNOWN_ACTIVITY if self.age() is None or bundle is not self._bundle else self._table
+        if self._table is None or self.age() is None or bundle is not self._bundle:
+            return UNKNOWN_ACTIVITY
+        return self._table
 
     def age(self) -> float | None:
         """Seconds since the counts were taken; None where nothing is known."""
@@ -57,6 +69,16 @@ class LiveActivity:
             return None
         age = time.time() - self._published.as_of / SECOND
         return max(age, 0.0) if age < MESSAGE_SECONDS else None
+
+    def _written(self, published: PublishedActivity, bundle: Bundle) -> WrittenActivity:
+        """The counts of a bundle's items, once they wait to be written down."""
+        before, self._counted = self._counted, table_of(published, bundle)
+        if self._states is None or bundle is not self._bundle:
+            self._states = self._journal.layer(lambda: all_rows(self._counted))
+            self._states.begin()
+        elif len(changed := changed_rows(before, self._counted)):
+            self._states.note(changed)
+        return WrittenActivity(self._counted.counts, self._counted.totals, self._states.state)
 
 
 def table_of(published: PublishedActivity, bundle: Bundle) -> ActivityTable:

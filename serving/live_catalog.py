@@ -5,7 +5,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -14,7 +14,9 @@ from feature_repo.catalog import read_items
 from feature_repo.catalog_changes import CatalogChange, CatalogLog, LoggedChange
 from feature_repo.errors import LogUnavailableError
 from feature_repo.schema import Item
-from serving.bundle import Availability, Bundle
+from serving.bundle import Bundle
+from serving.catalog_state import differences, own_arrays, rows_at
+from serving.state_journal import StateJournal, StateLayer
 
 KEPT_SECONDS: Final = 60.0
 """So long the log keeps a change. Who has not looked for half of that reads the whole catalog again."""
@@ -23,19 +25,25 @@ KEPT_SECONDS: Final = 60.0
 class LiveCatalog:
     """Follows the changes, and keeps the arrays of one bundle as they say."""
 
-    def __init__(self, log: CatalogLog, folder: Path) -> None:
+    def __init__(self, log: CatalogLog, folder: Path, journal: StateJournal) -> None:
         self._log = log
         self._folder = folder
+        self.journal = journal
         self._seen: str | None = None
         self._looked_at = time.monotonic()
-        self._bundle: Bundle | None = None
+        self._followed: _Followed | None = None
         self._changed: dict[str, Mapping[str, Any]] = {}
 
     async def look(self) -> None:
         """Take over what changed since the last look; while the log is away nothing changes."""
+        followed = self._followed
+        if followed is not None:
+            followed.states.renew()
         try:
-            if time.monotonic() - self._looked_at > KEPT_SECONDS / 2 and self._bundle is not None:
-                await self._lay_over(self._bundle)
+            if time.monotonic() - self._looked_at > KEPT_SECONDS / 2 and followed is not None:
+                followed.states.state = None
+                await self._lay_over(followed.bundle)
+                followed.states.begin()
             self._take(await self._log.after(self._seen))
         except LogUnavailableError:
             return
@@ -43,15 +51,11 @@ class LiveCatalog:
 
     async def lay_over(self, bundle: Bundle) -> Bundle:
         """The bundle with arrays of its own for what changes; from now on they are kept as the catalog is."""
-        own = replace(
-            bundle,
-            availability=Availability(bundle.availability.available.copy()),
-            items=replace(
-                bundle.items, price=bundle.items.price.copy(), price_missing=bundle.items.price_missing.copy()
-            ),
-        )
+        states = self.journal.layer(lambda: differences(own, bundle))
+        own = replace(own_arrays(bundle), states=states)
         await self._lay_over(own)
-        self._bundle, self._changed = own, {}
+        states.begin()
+        self._followed, self._changed = _Followed(own, states), {}
         return own
 
     def changed(self, item_id: str) -> Mapping[str, Any]:
@@ -71,10 +75,22 @@ class LiveCatalog:
     def _take(self, entries: list[LoggedChange]) -> None:
         for entry in entries:
             self._seen = entry.entry_id
-            if self._bundle is not None:
-                _apply(self._bundle, entry.change)
+            if self._followed is not None:
+                _apply(self._followed.bundle, entry.change)
                 before = self._changed.get(entry.change.item_id, {})
                 self._changed[entry.change.item_id] = {**before, **entry.change.values}
+        if self._followed is not None:
+            known = self._followed.bundle.item_index
+            index = {known[entry.change.item_id] for entry in entries if entry.change.item_id in known}
+            if index:
+                self._followed.states.note(rows_at(self._followed.bundle, np.array(sorted(index), np.int32)))
+
+
+class _Followed(NamedTuple):
+    """A bundle whose arrays are kept as the catalog is, and where that is written down."""
+
+    bundle: Bundle
+    states: StateLayer
 
 
 def _lay_file_over(bundle: Bundle, folder: Path) -> None:

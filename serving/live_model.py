@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from dataclasses import replace
 from pathlib import Path
 
 from feature_repo.durable_file import written
@@ -10,10 +11,11 @@ from feature_repo.schema import SECOND, EventType
 from feature_repo.session_window import WindowEvent
 from serving.bundle import read_bundle
 from serving.live_catalog import LiveCatalog
-from serving.live_version import CURRENT, REFRESHED, live_directories
+from serving.live_version import CURRENT, REFRESHED, live_directories, place_of
 from serving.metrics import Metrics
 from serving.query import Question
 from serving.recommender import Recommender
+from serving.state_journal import StateJournal
 
 logger = logging.getLogger(__name__)
 
@@ -34,6 +36,11 @@ class LiveModel:
     def version(self) -> str | None:
         """Version that answers, None before the first."""
         return self._recommender.bundle.manifest.version if self._recommender else None
+
+    @property
+    def journal(self) -> StateJournal:
+        """Where what lies over its bundles is written down."""
+        return self._catalog.journal
 
     @property
     def recommender(self) -> Recommender:
@@ -67,7 +74,8 @@ class LiveModel:
         if directory == self._directory:
             return True
         try:
-            bundle = await self._catalog.lay_over(await asyncio.to_thread(read_bundle, directory))
+            read = await asyncio.to_thread(read_bundle, directory)
+            bundle = await self._catalog.lay_over(replace(read, place=place_of(self._models, directory)))
             loaded = await asyncio.to_thread(_warmed, Recommender(bundle, self._candidates))
         except Exception as error:
             self._refuse(error)

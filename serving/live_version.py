@@ -42,6 +42,11 @@ def live_directories(models: Path) -> list[Path]:
     return [refreshed, trained]
 
 
+def place_of(models: Path, directory: Path) -> str:
+    """How a bundle is named by where it stands under ``models``."""
+    return directory.relative_to(models).as_posix()
+
+
 def read_live_bundle(models: Path) -> Bundle:
     """The bundle that is live under ``models``; BundleError when none was published or it cannot be used.
 
@@ -70,12 +75,14 @@ def new_refreshed_directory(models: Path, version: str, fingerprint: str) -> Pat
     return models / FOLDER / f"{version}-{fingerprint}"
 
 
-def set_refreshed(models: Path, directory: Path) -> None:
-    """Make a refreshed bundle the one that counts, atomically; of the others only the one before stays."""
-    kept = {directory, refreshed_directory(models)}
+def set_refreshed(models: Path, directory: Path, *, keep: int) -> None:
+    """Make a refreshed bundle the one that counts, atomically; of the others only the ``keep`` - 1 newest stay."""
     replace_file(models / REFRESHED, f"{directory.name}\n".encode())
-    for other in (models / FOLDER).iterdir():
-        if other not in kept:
+    others = [other for other in (models / FOLDER).iterdir() if other != directory]
+    whole = [other for other in others if not other.name.startswith(".")]
+    newest_first = sorted(whole, key=lambda other: other.stat().st_mtime_ns, reverse=True)
+    for other in others:
+        if other not in newest_first[: keep - 1]:
             shutil.rmtree(other)
 
 

@@ -61,22 +61,22 @@ class Recommender:
                 for query, ranked in zip(queries, zip(candidates, features, scores, strict=True), strict=True)
             ]
 
-    def stopgap(self, query: Query, is_sound: Callable[[str], bool]) -> Slate:
+    def stopgap(self, query: Query, is_sound: Callable[[str], bool]) -> tuple[Slate, list[str]]:
         """A slate by nothing but lists that stand ready: of the sound sources of LISTS, then of what is popular.
 
-        Its candidates have no features.
+        Its candidates have no features. With it come the sources that were left out.
         """
-        window = query.shopper.window.interactions()
-        interest = Interest(window, np.zeros(0, np.float32), None)
-        mixture = {
+        asked = {
             name: share for name, share in query.plan.mixture.items() if name in LISTS and is_sound(name)
         }
-        asked = replace(query, plan=replace(query.plan, mixture=mixture))
-        found = self.retrieve(asked, interest)
-        candidates = self.filter(found, asked)
+        with_lists = replace(query, plan=replace(query.plan, mixture=asked))
+        window = query.shopper.window.interactions()
+        found = self.retrieve(with_lists, Interest(window, np.zeros(0, np.float32), None))
+        candidates = self.filter(found, query)
         features = np.full((candidates.items.size, len(RANKING_COLUMNS)), np.nan, np.float32)
         rung = Rung.NEIGHBOURS if found.items.size else Rung.POPULAR
-        return compose(self.bundle, query, Ranked(candidates, features, log_odds(candidates.fused), rung))
+        ranked = Ranked(candidates, features, log_odds(candidates.fused), rung)
+        return compose(self.bundle, query, ranked), [name for name in query.plan.mixture if name not in asked]
 
     def encode(self, query: Query) -> Interest:
         """What the model makes of the shopper."""
@@ -106,7 +106,7 @@ class Recommender:
         rung: Rung = Rung.RANKERS,
     ) -> list[Float32]:
         """By what the candidates of each query are ordered, float32 for each, of all queries at once."""
-        if rung == Rung.NEIGHBOURS:
+        if rung in (Rung.NEIGHBOURS, Rung.POPULAR):
             return [log_odds(found.fused) for found in candidates]
         share = FIRST_TREES_SHARE if rung == Rung.FIRST_TREES else 1.0
         scores = rank(self.bundle.rankers, np.concatenate(features), share)

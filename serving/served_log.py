@@ -1,10 +1,10 @@
 """The served log: every slate with the features it was ranked by, as training will read it.
 
-    served/requests/date=2025-06-01/<time>-<n>.parquet   one row per request: SERVED_REQUESTS
-    served/items/date=2025-06-01/<time>-<n>.parquet      one row per shown item: SERVED_ITEMS
+    served/requests/date=2025-06-01/<first>-<last>-<n>.parquet   one row per request: SERVED_REQUESTS
+    served/items/date=2025-06-01/<first>-<last>-<n>.parquet      one row per shown item: SERVED_ITEMS
 
-Dates are those of ``as_of``. Requests wait in a bounded queue; a thread of its own turns them into Arrow
-tables and writes them, so a request pays for one append only.
+Dates are those of ``as_of``, of which a file's name has the first and the last. Requests wait in a bounded queue; a
+thread of its own turns them into Arrow tables and writes them, so a request pays for one append only.
 """
 
 import logging
@@ -13,26 +13,31 @@ import threading
 from collections import defaultdict, deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from itertools import chain
 from pathlib import Path
 from typing import Final
 
 import numpy as np
-import orjson
 import pyarrow as pa
 
 from feature_repo.arrays import Bool
 from feature_repo.durable_file import replace_file, to_parquet
 from feature_repo.ranking_features import RANKING_COLUMNS, RANKING_HASH, SOURCES
-from feature_repo.schema import SECOND
+from serving.date_folder import folder_of
 from serving.metrics import Metrics
+from serving.question_text import to_text
 from serving.served_slate import ServedSlate
+from serving.state_journal import StateJournal
 
 logger = logging.getLogger(__name__)
 
 BATCH: Final = 1000
 """Most requests of one file, which bounds the memory that writing takes."""
+
+
+REQUESTS: Final = "requests"
+ITEMS: Final = "items"
+"""Folders of the two tables."""
 
 
 class Served:
@@ -44,9 +49,13 @@ class Served:
     VISITOR = "visitor_id"
     PLACEMENT = "placement"
     MODEL = "model_version"
-    WINDOW = "window"
-    CONTEXT_ITEMS = "context_items"
-    CART = "cart"
+    BUNDLE = "bundle"
+    QUESTION = "question"
+    CANDIDATES = "candidates"
+    CATALOG_STATE = "catalog_state"
+    ACTIVITY_STATE = "activity_state"
+    DEGRADED = "degraded"
+    RANKED_BY = "ranked_by"
     POSITION = "position"
     ITEM = "item_id"
     SCORE = "score"
@@ -69,9 +78,13 @@ RANKING_SCHEMA: Final = b"ranking_schema"
 SERVED_REQUESTS: Final = pa.schema(
     [
         *_SHARED,
-        pa.field(Served.WINDOW, pa.string(), nullable=False),  # JSON: a list of window events, oldest first
-        pa.field(Served.CONTEXT_ITEMS, pa.list_(pa.string()), nullable=False),
-        pa.field(Served.CART, pa.list_(pa.string()), nullable=False),
+        pa.field(Served.BUNDLE, pa.string(), nullable=False),
+        pa.field(Served.QUESTION, pa.string(), nullable=False),  # JSON: see question_text
+        pa.field(Served.CANDIDATES, pa.int32(), nullable=False),
+        pa.field(Served.CATALOG_STATE, pa.string()),
+        pa.field(Served.ACTIVITY_STATE, pa.string()),
+        pa.field(Served.DEGRADED, pa.list_(pa.string()), nullable=False),
+        pa.field(Served.RANKED_BY, pa.string(), nullable=False),
     ]
 )
 SERVED_ITEMS: Final = pa.schema(
@@ -92,13 +105,22 @@ SERVED_ITEMS: Final = pa.schema(
 class ServedLog:
     """Writes served slates under ``root`` while ``running``.
 
-    At most ``size`` of them wait to be written; more are dropped and counted.
+    At most ``size`` of them wait to be written; more are dropped and counted. What the ``journals`` have is written
+    before the slates that may name it.
     """
 
-    def __init__(self, root: Path, size: int, flush_seconds: float, metrics: Metrics) -> None:
+    def __init__(
+        self,
+        root: Path,
+        size: int,
+        flush_seconds: float,
+        metrics: Metrics,
+        journals: Sequence[StateJournal] = (),
+    ) -> None:
         self._root = root
         self._size = size
         self._flush_seconds = flush_seconds
+        self._journals = journals
         self._dropped = metrics.served_log_dropped
         # A deque, not a Queue: waking the writer for every slate would cost a request a change of threads.
         self._waiting: deque[ServedSlate] = deque()
@@ -130,9 +152,13 @@ class ServedLog:
         self._flush()
 
     def _flush(self) -> None:
-        while self._waiting:
+        more = True
+        while more:
             batch = [self._waiting.popleft() for _ in range(min(len(self._waiting), BATCH))]
+            more = len(batch) == BATCH
             try:
+                for journal in self._journals:
+                    journal.write()
                 self._write(batch)
             except Exception:  # a full disk must not end the log for good
                 self._dropped.inc(len(batch))
@@ -141,13 +167,14 @@ class ServedLog:
     def _write(self, batch: Sequence[ServedSlate]) -> None:
         dates: dict[str, list[ServedSlate]] = defaultdict(list)
         for served in batch:
-            dates[datetime.fromtimestamp(served.as_of // SECOND, UTC).date().isoformat()].append(served)
+            dates[folder_of(served.as_of)].append(served)
         for date, of_date in dates.items():
             self._files += 1
-            name = f"date={date}/{of_date[0].as_of}-{os.getpid()}-{self._files}.parquet"
+            moments = [served.as_of for served in of_date]
+            name = f"{date}/{min(moments)}-{max(moments)}-{os.getpid()}-{self._files}.parquet"
             # Items go first: a request that can be read has its items.
-            replace_file(self._root / "items" / name, to_parquet(items_table(of_date)))
-            replace_file(self._root / "requests" / name, to_parquet(requests_table(of_date)))
+            replace_file(self._root / ITEMS / name, to_parquet(items_table(of_date)))
+            replace_file(self._root / REQUESTS / name, to_parquet(requests_table(of_date)))
 
 
 def requests_table(batch: Sequence[ServedSlate]) -> pa.Table:
@@ -155,9 +182,13 @@ def requests_table(batch: Sequence[ServedSlate]) -> pa.Table:
     return pa.table(
         [
             *_shared(batch),
-            pa.array(orjson.dumps([event._asdict() for event in served.window]).decode() for served in batch),
-            pa.array((list(served.context_items) for served in batch), pa.list_(pa.string())),
-            pa.array((list(served.cart) for served in batch), pa.list_(pa.string())),
+            pa.array(served.bundle for served in batch),
+            pa.array(to_text(served.question) for served in batch),
+            pa.array((served.candidates for served in batch), pa.int32()),
+            pa.array((served.catalog_state for served in batch), pa.string()),
+            pa.array((served.activity_state for served in batch), pa.string()),
+            pa.array((list(served.degraded) for served in batch), pa.list_(pa.string())),
+            pa.array(served.ranked_by.value for served in batch),
         ],
         schema=SERVED_REQUESTS,
     )

@@ -8,10 +8,10 @@ import numpy as np
 
 from feature_repo.arrays import Bool, Float32, Float64, Strings
 from feature_repo.ranking_features import POSITION, RANKING_COLUMNS
-from feature_repo.session_window import WindowEvent
+from serving.attempt import Rung
 from serving.bundle import Bundle
 from serving.plan import Rule
-from serving.query import Slate
+from serving.query import Question, Slate
 
 _POSITION: Final = RANKING_COLUMNS.index(POSITION)
 
@@ -66,21 +66,26 @@ class ServedItems:
 class ServedSlate:
     """One answered request.
 
-    ``as_of`` is microseconds since 1970, UTC; ``user_id`` given, or found by the visitor's link.
+    ``user_id`` given, or found by the visitor's link; bundle: where the model's bundle stands under ``models/``;
+    candidates: how many were to reach the ranker; catalog_state, activity_state: what lay over the bundle's items,
+    None where that is not certain, or nothing is known; degraded: what had to be left out.
     """
 
     request_id: str
-    as_of: int
     user_id: str | None
     visitor_id: str | None
     placement: str | None
     model_version: str
-    window: Sequence[WindowEvent]
-    context_items: Sequence[str]
-    cart: Sequence[str]
+    bundle: str
+    question: Question
+    candidates: int
+    catalog_state: str | None
+    activity_state: str | None
+    degraded: Sequence[str]
+    ranked_by: Rung
     items: ServedItems
 
-
-def is_among(share: float, request_id: str) -> bool:
-    """Whether a request, of a random 128-bit id in hexadecimal, belongs to this share of all; always the same."""
-    return int(request_id, 16) < share * 2**128
+    @property
+    def as_of(self) -> int:
+        """Moment of the request, in microseconds since 1970, UTC."""
+        return self.question.as_of

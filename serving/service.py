@@ -21,6 +21,7 @@ from serving.live_catalog import LiveCatalog
 from serving.live_model import LiveModel
 from serving.load_shedding import LoadShedding
 from serving.metrics import Metrics
+from serving.replay import Replays
 from serving.schemas import (
     CatalogItem,
     ChangedItems,
@@ -30,6 +31,7 @@ from serving.schemas import (
     ReceivedEvent,
 )
 from serving.slates import Slates
+from serving.state_journal import CATALOG, StateJournal
 
 logger = logging.getLogger(__name__)
 
@@ -41,12 +43,14 @@ class Service:
         self.settings = settings
         self.log = log
         self.metrics = Metrics()
-        self.catalog = LiveCatalog(log.catalog, settings.catalog_dir)
+        journal = StateJournal(settings.replay_dir / CATALOG)
+        self.catalog = LiveCatalog(log.catalog, settings.catalog_dir, journal)
         self.model = LiveModel(settings.models_dir, settings.candidates, self.catalog, self.metrics)
         self.load_shedding = LoadShedding(log)
         self._tombstones = Tombstones(settings.archive_dir)
         self._erasures = PendingErasures(settings.erasures_dir, self._tombstones)
         self.slates = Slates(settings, log, self.model, self._tombstones, self.metrics)
+        self.replays = Replays(settings, self._tombstones)
 
     async def append(self, received: Sequence[ReceivedEvent]) -> EventResults:
         """Log events; when this returns they are in the log and in their shoppers' windows, but for those shed.

@@ -4,7 +4,6 @@ import math
 import time
 from collections.abc import Sequence
 from typing import Final
-from uuid import uuid4
 
 from feature_repo.arrays import Float32
 from feature_repo.event_log import EventLog, Shopper
@@ -12,6 +11,7 @@ from feature_repo.ranking_features import SOURCES
 from feature_repo.schema import SECOND, shopper_key
 from feature_repo.settings import Settings
 from feature_repo.tombstones import Tombstones
+from serving.activity_state import state_of
 from serving.attempt import Rung
 from serving.breakers import Breakers
 from serving.bundle import Bundle, Manifest
@@ -24,6 +24,7 @@ from serving.live_model import LiveModel
 from serving.metrics import Metrics
 from serving.placements import SHIPPED, read_placements
 from serving.query import Filters, Question
+from serving.request_id import is_among, new_request_id, seed_of
 from serving.reranking import MAX_SHOWN, PageToken
 from serving.schemas import (
     FeatureAge,
@@ -35,8 +36,9 @@ from serving.schemas import (
     SlateItem,
 )
 from serving.served_log import ServedLog
-from serving.served_slate import ServedItems, ServedSlate, is_among
+from serving.served_slate import ServedItems, ServedSlate
 from serving.sources.popularity import popular
+from serving.state_journal import ACTIVITY, StateJournal
 
 FILL: Final = popular.__name__
 """Where items come from that lengthen a slate whose candidates ran out."""
@@ -55,9 +57,14 @@ class Slates:
     ) -> None:
         self.log_state = LogState()
         self.placements = read_placements(settings.placements or SHIPPED)
-        self.activity = LiveActivity(log, model)
+        activity_journal = StateJournal(settings.replay_dir / ACTIVITY)
+        self.activity = LiveActivity(log, model, activity_journal)
         self.served_log = ServedLog(
-            settings.served_dir, settings.served_log_queue, settings.served_log_flush_seconds, metrics
+            settings.served_dir,
+            settings.served_log_queue,
+            settings.served_log_flush_seconds,
+            metrics,
+            [model.journal, activity_journal],
         )
         self._settings = settings
         self._log = log
@@ -75,7 +82,8 @@ class Slates:
         """A slate, of the ``given`` items if there are any. Raises BundleError before the first model is live."""
         recommender = self._model.recommender
         bundle, placement = recommender.bundle, self.placements[request.placement]
-        request_id, as_of = uuid4().hex, time.time_ns() // 1000
+        as_of = time.time_ns() // 1000
+        request_id = new_request_id(as_of)
         until = time.monotonic() + self._settings.slate_seconds
         patience = min(self._settings.redis_timeout_seconds, self._settings.slate_seconds / 2)
         with self._metrics.stage("hydrate"):
@@ -99,9 +107,10 @@ class Slates:
                 given=given,
                 exposures=shopper.exposures,
                 shown=request.page.shown if request.page else (),
-                seed=int(request_id, 16),
+                seed=seed_of(request_id),
             )
-            query = question.encode(bundle, self.activity.of(bundle))
+            activity = self.activity.of(bundle)
+            query = question.encode(bundle, activity)
         slate, left_out = await self._deadlines.recommend(recommender, query, until)
         degraded += left_out
         shown = ServedItems.shown(slate, bundle)
@@ -109,24 +118,26 @@ class Slates:
         self.served_log.put(
             ServedSlate(
                 request_id=request_id,
-                as_of=as_of,
                 user_id=shopper.user_id,
                 visitor_id=request.visitor_id,
                 placement=request.placement,
                 model_version=bundle.manifest.version,
-                window=shopper.window,
-                context_items=request.context.item_ids,
-                cart=request.context.cart,
+                bundle=bundle.place,
+                question=question,
+                candidates=recommender.candidates,
+                catalog_state=bundle.states.state if bundle.states else None,
+                activity_state=state_of(activity),
+                degraded=degraded,
+                ranked_by=slate.ranked_by,
                 items=shown.with_others(slate, bundle) if full else shown,
             )
         )
         age = _feature_age(bundle.manifest, shopper, self.activity.age(), as_of)
         self._metrics.count_slate(slate, degraded, age.session)
         calibration = bundle.calibration if slate.ranked_by == Rung.RANKERS else UNCALIBRATED
-        items = _slate_items(shown, calibration)
+        items = slate_items(shown, calibration)
         if request.explain:
-            for item, explanation in zip(items, explain(bundle, query, slate), strict=True):
-                item.explanation = _explanation(explanation, bundle)
+            items = explained(items, explain(bundle, query, slate), bundle)
         return Recommendations(
             request_id=request_id,
             items=items,
@@ -191,7 +202,8 @@ def _next_page(page: PageToken | None, shown: ServedItems, model_version: str) -
     return before.after(model_version, shown.item_ids.tolist()).encode()
 
 
-def _slate_items(shown: ServedItems, calibration: Calibration) -> list[SlateItem]:
+def slate_items(shown: ServedItems, calibration: Calibration) -> list[SlateItem]:
+    """The items of a slate as a reply has them."""
     rows = zip(
         shown.item_ids,
         shown.scores.tolist(),
@@ -215,6 +227,16 @@ def _slate_items(shown: ServedItems, calibration: Calibration) -> list[SlateItem
             purchase_probability=purchase,
         )
         for position, (item_id, score, brought, propensity, placed_by, click, purchase) in enumerate(rows, 1)
+    ]
+
+
+def explained(
+    items: Sequence[SlateItem], explanations: Sequence[Explanation], bundle: Bundle
+) -> list[SlateItem]:
+    """The items, each with its explanation."""
+    return [
+        item.model_copy(update={"explanation": _explanation(explanation, bundle)})
+        for item, explanation in zip(items, explanations, strict=True)
     ]
 
 

@@ -132,7 +132,7 @@ async def fill_every_store(shop: Shop) -> None:
     write_bundle(known, evaluation_dir(settings.models_dir, "v1"))
     refreshed = new_refreshed_directory(settings.models_dir, "v1", "aa")
     write_bundle(known, refreshed)
-    set_refreshed(settings.models_dir, refreshed)
+    set_refreshed(settings.models_dir, refreshed, keep=2)
     work = settings.runs_dir / "run" / "work"
     write_bundle(known, work / "judged")
     pq.write_table(to_table([event(1, user_id=USER), event(2, user_id="other")]), work / "events.parquet")
@@ -269,6 +269,25 @@ async def test_the_very_next_slate_knows_nothing_of_an_erased_person(shop: Shop)
         for who in ({"user_id": USER}, {"visitor_id": LINKED}):
             reply = await api.recommend(**who)
             assert [item["item_id"] for item in reply["items"]] == stranger
+
+
+async def test_no_request_of_an_erased_person_is_replayed_and_those_of_others_are(shop: Shop) -> None:
+    publish(shop.settings.models_dir, tiny_bundle())
+    async with shop.api() as api:
+        await api.send(click("mug", 1, user_id=USER, visitor_id=LINKED), click("tray", 2, user_id="other"))
+        told = [await api.recommend(**who) for who in ({"visitor_id": LINKED}, {"user_id": "other"})]
+        hers, others = (f"/v1/requests/{reply['request_id']}" for reply in told)
+        await asyncio.to_thread(
+            wait_until, lambda: len(list(shop.settings.served_dir.rglob("*.parquet"))) > 1
+        )
+        api.service.slates.served_log._flush()
+        assert (await api.client.get(hers)).json()["same"]
+        await api.client.delete(f"/v1/users/{USER}")
+        assert (await api.client.get(hers)).status_code == 404
+        await shop.erase()
+        gone = await api.client.get(hers)
+        assert (gone.status_code, "erased" in gone.json()["detail"]) == (404, True)
+        assert (await api.client.get(others)).json()["same"]
 
 
 async def test_an_acknowledged_erasure_outlives_a_kill_at_any_step(

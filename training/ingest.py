@@ -11,6 +11,7 @@ from feature_repo.log_reader import LogReader
 from feature_repo.redis_event_log import RedisEventLog
 from feature_repo.settings import Settings
 from serving.embedded_redis import embedded_redis
+from training.retention import forget_served
 from training.stream.archiving import Archiving
 from training.stream.catalog_file import CatalogFile
 from training.stream.consumer import Consumer
@@ -31,7 +32,11 @@ class Ingested:
 
 
 def ingest(settings: Settings) -> Ingested:
-    """Drain the Redis of the settings into their archive. Raises LogUnavailableError."""
+    """Drain the Redis of the settings into their archive, and forget what was served long ago.
+
+    Raises LogUnavailableError.
+    """
+    forget_served(settings)
 
     async def run(url: str) -> int:
         log = RedisEventLog.connect(url, settings)

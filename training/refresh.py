@@ -71,7 +71,7 @@ def refresh(settings: Settings) -> Refreshed | None:
         if not directory.exists():
             write_bundle(bundle, directory)
         with models_lock(models):
-            set_refreshed(models, directory)
+            set_refreshed(models, directory, keep=settings.refreshed_kept)
     new = int((bundle.items.first_seen >= trained.manifest.training_end).sum())
     return Refreshed(version, len(bundle.item_ids), new, bundle.manifest.training_end - 1)
 

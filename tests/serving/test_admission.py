@@ -40,6 +40,7 @@ NEEDED = {
     ("GET", "/v1/items/{item_id:path}"): KeyScope.READ,
     ("DELETE", "/v1/users/{user_id:path}"): KeyScope.ADMIN,
     ("DELETE", "/v1/visitors/{visitor_id:path}"): KeyScope.ADMIN,
+    ("GET", "/v1/requests/{request_id}"): KeyScope.ADMIN,
     ("GET", "/metrics"): KeyScope.METRICS,
 }
 

@@ -93,7 +93,9 @@ async def test_a_source_that_hangs_costs_its_findings_and_no_more_than_the_time(
         took = time.monotonic() - started
         hanging.let_go.set()
     assert SECONDS <= took < SECONDS + 5  # the margin is for a machine that others use, too
-    assert (found.ranked_by, left_out) == (Rung.NEIGHBOURS, ["random_walk"])
+    assert found.ranked_by == Rung.NEIGHBOURS
+    assert "random_walk" in left_out
+    assert "covisitation" not in left_out
     assert found.items.size == 3
 
 
@@ -124,7 +126,9 @@ async def test_the_list_that_hung_is_not_asked_again_for_the_stopgap(deadlines: 
         found, left_out = await slate(deadlines, SECONDS)
         assert hanging.asked == 1
         hanging.let_go.set()
-    assert (found.ranked_by, left_out) == (Rung.NEIGHBOURS, ["covisitation"])
+    assert found.ranked_by == Rung.NEIGHBOURS
+    assert "covisitation" in left_out
+    assert "random_walk" not in left_out
 
 
 async def test_without_time_from_the_start_a_slate_is_made_of_lists(deadlines: Deadlines) -> None:

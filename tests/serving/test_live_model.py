@@ -141,7 +141,7 @@ def shows(api: Api, item: str) -> Callable[[], object]:
 async def test_a_refreshed_bundle_answers_under_its_version_until_it_is_gone(api: Api) -> None:
     models = api.service.settings.models_dir
     for fingerprint in ("aa", "bb"):
-        set_refreshed(models, refreshed(models, fingerprint))
+        set_refreshed(models, refreshed(models, fingerprint), keep=2)
         await until(shows(api, f"{fingerprint} mug"))
         reply = await api.recommend(k=1)
         assert (reply["model_version"], item_ids(reply)) == ("v1", [f"{fingerprint} mug"])
@@ -151,11 +151,11 @@ async def test_a_refreshed_bundle_answers_under_its_version_until_it_is_gone(api
 
 async def test_a_refreshed_bundle_of_another_version_does_not_answer(api: Api) -> None:
     models = api.service.settings.models_dir
-    set_refreshed(models, refreshed(models, "aa"))
+    set_refreshed(models, refreshed(models, "aa"), keep=2)
     await until(shows(api, "aa mug"))
     publish(models, tiny_bundle("v2", prefix="new-"))
     await until(shows(api, "new-mug"))
-    set_refreshed(models, refreshed(models, "bb"))
+    set_refreshed(models, refreshed(models, "bb"), keep=2)
     await api.service.model.look()
     assert api.service.model.version == "v2"
     set_current(models, "v1")
@@ -166,11 +166,11 @@ async def test_in_place_of_a_damaged_refreshed_bundle_the_trained_one_answers(
     api: Api, caplog: pytest.LogCaptureFixture
 ) -> None:
     models = api.service.settings.models_dir
-    set_refreshed(models, refreshed(models, "aa"))
+    set_refreshed(models, refreshed(models, "aa"), keep=2)
     await until(shows(api, "aa mug"))
     damaged = refreshed(models, "bb")
     damage_an_array(damaged)
-    set_refreshed(models, damaged)
+    set_refreshed(models, damaged, keep=2)
     await until(shows(api, "mug"))
     assert caplog.text.count("model bundle refused") == 1
     assert await api.metric("freshet_bundle_load_failures_total") == 1

@@ -6,10 +6,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 import numpy as np
-import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -19,11 +17,14 @@ from feature_repo.schema import DAY
 from feature_repo.session_window import WindowEvent
 from feature_repo.settings import Settings
 from serving import served_log
+from serving.attempt import Rung
 from serving.metrics import Metrics
 from serving.query import Question, Slate
+from serving.question_text import from_text
 from serving.recommender import Recommender
+from serving.request_id import is_among, moment_of, new_request_id
 from serving.served_log import SERVED_ITEMS, SERVED_REQUESTS, ServedLog
-from serving.served_slate import ServedItems, ServedSlate, is_among
+from serving.served_slate import ServedItems, ServedSlate
 from tests.conftest import wait_until
 from tests.serving.conftest import Api, BreakableLog, click, item_ids, running_api
 from tests.tiny_bundle import NAMES, TRAINED_AT, publish, tiny_bundle
@@ -49,14 +50,17 @@ def slate_after(item_id: str, k: int) -> Slate:
 def served(request_id: str, *, as_of: int = TRAINED_AT, items: ServedItems | None = None) -> ServedSlate:
     return ServedSlate(
         request_id=request_id,
-        as_of=as_of,
         user_id=None,
         visitor_id="vera",
         placement=None,
         model_version="v1",
-        window=[],
-        context_items=[],
-        cart=[],
+        bundle="v1",
+        question=Question(events=[], shopper_key="v:vera", as_of=as_of),
+        candidates=200,
+        catalog_state=None,
+        activity_state=None,
+        degraded=[],
+        ranked_by=Rung.RANKERS,
         items=items or ServedItems.shown(slate_after("kettle", 2), BUNDLE),
     )
 
@@ -71,8 +75,9 @@ async def test_what_was_served_is_on_disk_within_the_flush_time(api: Api) -> Non
     [request] = rows(root, "requests")
     assert request["request_id"] == reply["request_id"]
     assert (request["user_id"], request["visitor_id"], request["placement"]) == ("ada", "vera", "home")
-    assert (request["context_items"], request["cart"]) == (["desk"], ["chair"])
-    assert [(event["event_id"], event["item_id"]) for event in orjson.loads(request["window"])] == [
+    question = from_text(request["question"])
+    assert (question.context_items, question.cart) == (["desk"], ["chair"])
+    assert [(event.event_id, event.item_id) for event in question.events] == [
         ("e1", "lamp"),
         ("e2", "kettle"),
     ]
@@ -85,7 +90,7 @@ async def test_what_was_served_is_on_disk_within_the_flush_time(api: Api) -> Non
         assert [row[key] for key in shared] == [request[key] for key in shared]
 
 
-async def test_the_window_and_the_page_as_logged_give_the_features_as_logged(api: Api) -> None:
+async def test_the_question_as_logged_gives_the_features_as_logged(api: Api) -> None:
     now = time.time_ns() // 1000
     await api.send(
         click("lamp", timestamp=now - 90_000_000),
@@ -96,15 +101,9 @@ async def test_the_window_and_the_page_as_logged_give_the_features_as_logged(api
     root = api.service.settings.served_dir
     wait_until(lambda: rows(root, "requests"))
     [request] = rows(root, "requests")
-    question = Question(
-        events=[WindowEvent(**event) for event in orjson.loads(request["window"])],
-        shopper_key="v:vera",
-        as_of=int(request["as_of"].timestamp() * 1_000_000 + 0.5),
-        k=5,
-        context_items=request["context_items"],
-        cart=request["cart"],
-    )
-    [slate] = Recommender(BUNDLE, 200).recommend([question.encode(BUNDLE)])
+    question = from_text(request["question"])
+    assert question.as_of == int(request["as_of"].timestamp() * 1_000_000 + 0.5)
+    [slate] = Recommender(BUNDLE, request["candidates"]).recommend([question.encode(BUNDLE)])
     replayed = ServedItems.shown(slate, BUNDLE)
     logged = rows(root, "items")
     assert [row["item_id"] for row in logged] == list(replayed.item_ids)
@@ -137,10 +136,17 @@ async def test_what_waits_at_shutdown_is_written(api_settings: Settings, shop_lo
 
 @pytest.mark.parametrize("share", [0.0, 0.01, 0.25, 1.0])
 def test_the_share_of_random_ids_is_the_share_asked_for(share: float) -> None:
-    ids = [uuid4().hex for _ in range(20_000)]
+    ids = [new_request_id(TRAINED_AT) for _ in range(20_000)]
     assert sum(is_among(share, name) for name in ids) == pytest.approx(
         share * len(ids), abs=400 * (share % 1 > 0)
     )
+
+
+def test_an_id_tells_the_moment_of_its_request() -> None:
+    assert moment_of(new_request_id(TRAINED_AT + 7)) == TRAINED_AT + 7
+    assert len({new_request_id(TRAINED_AT) for _ in range(1000)}) == 1000
+    for text in ("", "g" * 32, "0" * 31, "0" * 33, "A" * 32):
+        assert moment_of(text) is None
 
 
 def test_an_item_filled_in_from_popularity_has_no_features_and_no_sources() -> None:

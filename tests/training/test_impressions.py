@@ -1,5 +1,6 @@
 """What was shown teaches the ranker: features as served, labels from what shoppers did with them."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ from feature_repo.arrays import Float32
 from feature_repo.events import LoggedEvent, to_table
 from feature_repo.ranking_features import POSITION, RANKING_COLUMNS
 from feature_repo.session_window import WindowEvent
+from serving.attempt import Rung
 from serving.metrics import Metrics
 from serving.query import Question
 from serving.recommender import Recommender
@@ -38,14 +40,17 @@ def serve(root: Path, *request_ids: str) -> dict[str, tuple[list[str], Float32]]
             log.put(
                 ServedSlate(
                     request_id=request_id,
-                    as_of=TRAINED_AT + second * 10**6,
                     user_id=None,
                     visitor_id="vera",
                     placement=None,
                     model_version="v1",
-                    window=[],
-                    context_items=[],
-                    cart=[],
+                    bundle="v1",
+                    question=replace(question, as_of=TRAINED_AT + second * 10**6),
+                    candidates=10,
+                    catalog_state=None,
+                    activity_state=None,
+                    degraded=[],
+                    ranked_by=Rung.RANKERS,
                     items=items,
                 )
             )

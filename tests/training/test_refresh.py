@@ -187,7 +187,9 @@ def part_of(bundle: Bundle, path: str) -> object:
     return bundle
 
 
-def test_nothing_new_makes_no_new_bundle_and_of_many_the_newest_two_stay(shop: Settings) -> None:
+@pytest.mark.parametrize("kept", [2, 3])
+def test_nothing_new_makes_no_new_bundle_and_of_many_the_newest_stay(shop: Settings, kept: int) -> None:
+    shop = shop.model_copy(update={"refreshed_kept": kept})
     made = []
     for count in range(3, len(SINCE), 3):
         happens(shop, SINCE[:count])
@@ -195,8 +197,8 @@ def test_nothing_new_makes_no_new_bundle_and_of_many_the_newest_two_stay(shop: S
         made.append(refreshed_directory(shop.models_dir))
         assert refresh(shop) is None
         assert refreshed_directory(shop.models_dir) == made[-1]
-    assert len(set(made)) == len(made) > 2
-    assert sorted((shop.models_dir / "refreshed").iterdir()) == sorted(filter(None, made[-2:]))
+    assert len(set(made)) == len(made) > kept
+    assert sorted((shop.models_dir / "refreshed").iterdir()) == sorted(filter(None, made[-kept:]))
 
 
 def test_what_the_catalog_says_anew_is_new(shop: Settings) -> None:
@@ -221,7 +223,7 @@ class Killed(BaseException):
     """The end of a process."""
 
 
-def killed(*_: object) -> None:
+def killed(*_: object, **__: object) -> None:
     raise Killed
 
 

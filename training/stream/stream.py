@@ -18,6 +18,7 @@ from feature_repo.settings import Settings
 from serving.embedded_redis import embedded_redis
 from training.erase import erase
 from training.ingest import BATCH
+from training.retention import forget_served
 from training.stream.activity_board import ActivityBoard
 from training.stream.catalog_file import CatalogFile
 from training.stream.consumer import Consumer, Group
@@ -151,10 +152,14 @@ async def _write_catalog(catalog: CatalogFile, stopping: asyncio.Event) -> None:
 
 
 async def _erase(settings: Settings, stopping: asyncio.Event) -> None:
-    """Carry out erasures soon after they were acknowledged; a training, or a log that is away, is waited for."""
+    """Carry out erasures soon after they were acknowledged, and forget what was served long ago.
+
+    A training, or a log that is away, is waited for.
+    """
     while not stopping.is_set():
         try:
             await asyncio.to_thread(erase, settings, patience=0)
+            await asyncio.to_thread(forget_served, settings)
         except (FreshetError, OSError) as error:
             logger.info("erasures wait: %s", error)
         await rest(stopping, ERASE_SECONDS)
