@@ -57,7 +57,9 @@ class Answer:
 
     def with_plan(self, plan: Plan, k: int) -> Slate:
         """The slate, of ``k`` items, that another plan would make."""
-        [slate] = self.recommender.recommend([replace(self.query, plan=plan, k=k)], self.attempt)
+        question = replace(self.question, plan=plan, k=k)
+        query = question.encode(self.recommender.bundle, self.activity)
+        [slate] = self.recommender.recommend([query], self.attempt)
         return slate
 
 
@@ -143,8 +145,13 @@ def _not_found(item: int, answer: Answer) -> Fate | None:
 def _not_chosen(item: int, answer: Answer) -> Fate:
     plan, slate = answer.query.plan, answer.slate
     size = answer.slate.candidates.items.size
-    by_merit = answer.with_plan(replace(plan, caps={}, diversity=0.0), size)
-    place = int((by_merit.items == item).nonzero()[0][0])
+    by_merit = answer.with_plan(replace(plan, caps={}, diversity=0.0, pins={}, exploration=None), size)
+    places = (by_merit.items == item).nonzero()[0]
+    if not places.size:
+        return Fate(
+            Stage.RULED_OUT, "it was only there to be drawn for a place of new items, and was not drawn"
+        )
+    place = int(places[0])
     ranked = f"it is ranked at place {place + 1} of {size}"
     if place >= slate.items.size:
         scores = (
@@ -169,3 +176,7 @@ def _without_a_rule(plan: Plan) -> Iterator[tuple[str, Plan]]:
         yield f"the cap of {plan.caps[group]} per {group}", replace(plan, caps=caps)
     if plan.diversity:
         yield f"the diversity of {plan.diversity:g}", replace(plan, diversity=0.0)
+    if plan.pins:
+        yield "what is pinned", replace(plan, pins={})
+    if plan.exploration:
+        yield "new items that were drawn", replace(plan, exploration=None)

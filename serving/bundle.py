@@ -126,6 +126,11 @@ class Bundle:
     place: str = ""  # where it stands under models/
     states: StateLayer | None = None  # in which what lies over its items is written down
 
+    @property
+    def catalog_state(self) -> str | None:
+        """Name of the state of the catalog that lies over the items; None where none is certain."""
+        return self.states.state if self.states else None
+
     @cached_property
     def item_index(self) -> dict[str, int]:
         """Index of each item id."""

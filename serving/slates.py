@@ -3,6 +3,7 @@
 import math
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Final
 
 from feature_repo.arrays import Float32
@@ -23,6 +24,7 @@ from serving.live_activity import LiveActivity
 from serving.live_model import LiveModel
 from serving.metrics import Metrics
 from serving.placements import SHIPPED, read_placements
+from serving.plan import RankedBy
 from serving.query import Filters, Question
 from serving.request_id import is_among, new_request_id, seed_of
 from serving.reranking import MAX_SHOWN, PageToken
@@ -81,35 +83,15 @@ class Slates:
     ) -> Recommendations:
         """A slate, of the ``given`` items if there are any. Raises BundleError before the first model is live."""
         recommender = self._model.recommender
-        bundle, placement = recommender.bundle, self.placements[request.placement]
-        as_of = time.time_ns() // 1000
+        bundle, as_of = recommender.bundle, time.time_ns() // 1000
         request_id = new_request_id(as_of)
         until = time.monotonic() + self._settings.slate_seconds
-        patience = min(self._settings.redis_timeout_seconds, self._settings.slate_seconds / 2)
         with self._metrics.stage("hydrate"):
-            shopper, degraded = await hydrate(
-                self._log, request.user_id, request.visitor_id, patience, self._breakers
-            )
-            if request.user_id or request.visitor_id:  # else the log was not asked
-                self.log_state.note(away=bool(degraded))
-            question = Question(
-                events=shopper.window,
-                shopper_key=self._known_key(shopper.user_id, request.visitor_id, bundle.manifest),
-                as_of=as_of,
-                k=request.k,
-                context_items=request.context.item_ids,
-                cart=request.context.cart,
-                text=request.context.query,
-                filters=Filters(**dict(request.filters)),
-                repeat_last=request.repeat_last_item,
-                online=shopper.features,
-                plan=placement.plan(request.diversity),
-                given=given,
-                exposures=shopper.exposures,
-                shown=request.page.shown if request.page else (),
-                seed=seed_of(request_id),
-            )
-            activity = self.activity.of(bundle)
+            shopper, degraded = await self._hydrate(request)
+            question = self._question(request, shopper, seed_of(request_id), as_of)
+            if given is not None:
+                question = replace(question, given=given)
+            activity, catalog_state = self.activity.of(bundle), bundle.catalog_state
             query = question.encode(bundle, activity)
         slate, left_out = await self._deadlines.recommend(recommender, query, until)
         degraded += left_out
@@ -125,7 +107,8 @@ class Slates:
                 bundle=bundle.place,
                 question=question,
                 candidates=recommender.candidates,
-                catalog_state=bundle.states.state if bundle.states else None,
+                # What changed while the slate was made may be in it or not.
+                catalog_state=catalog_state if catalog_state == bundle.catalog_state else None,
                 activity_state=state_of(activity),
                 degraded=degraded,
                 ranked_by=slate.ranked_by,
@@ -134,8 +117,8 @@ class Slates:
         )
         age = _feature_age(bundle.manifest, shopper, self.activity.age(), as_of)
         self._metrics.count_slate(slate, degraded, age.session)
-        calibration = bundle.calibration if slate.ranked_by == Rung.RANKERS else UNCALIBRATED
-        items = slate_items(shown, calibration)
+        by_rankers = slate.ranked_by == Rung.RANKERS and question.plan.ranked_by == RankedBy.RANKERS
+        items = slate_items(shown, bundle.calibration if by_rankers else UNCALIBRATED)
         if request.explain:
             items = explained(items, explain(bundle, query, slate), bundle)
         return Recommendations(
@@ -173,6 +156,36 @@ class Slates:
         if name not in self.placements:
             raise ValueError(f"there is no placement of this name, only {', '.join(self.placements)}")
         return name
+
+    async def _hydrate(self, request: RecommendationRequest) -> tuple[Shopper, list[str]]:
+        """The shopper, waited for during half of a slate's time at most, and what is missing of it."""
+        patience = min(self._settings.redis_timeout_seconds, self._settings.slate_seconds / 2)
+        shopper, missing = await hydrate(
+            self._log, request.user_id, request.visitor_id, patience, self._breakers
+        )
+        if request.user_id or request.visitor_id:  # else the log was not asked
+            self.log_state.note(away=bool(missing))
+        return shopper, missing
+
+    def _question(self, request: RecommendationRequest, shopper: Shopper, seed: int, as_of: int) -> Question:
+        """All that a slate for the request depends on, but for the items of the caller."""
+        manifest = self._model.recommender.bundle.manifest
+        return Question(
+            events=shopper.window,
+            shopper_key=self._known_key(shopper.user_id, request.visitor_id, manifest),
+            as_of=as_of,
+            k=request.k,
+            context_items=request.context.item_ids,
+            cart=request.context.cart,
+            text=request.context.query,
+            filters=Filters(**dict(request.filters)),
+            repeat_last=request.repeat_last_item,
+            online=shopper.features,
+            plan=self.placements[request.placement].plan(request.diversity),
+            exposures=shopper.exposures,
+            shown=request.page.shown if request.page else (),
+            seed=seed,
+        )
 
     def _known_key(self, user_id: str | None, visitor_id: str | None, manifest: Manifest) -> str | None:
         """By which key the model may know the shopper: none where it learned of what was erased since."""

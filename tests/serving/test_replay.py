@@ -19,13 +19,14 @@ from feature_repo.online_user import OnlineUser
 from feature_repo.ranking_features import RANKING_COLUMNS
 from feature_repo.schema import DAY, HOUR, SECOND
 from feature_repo.settings import Settings
-from serving import logged_request, state_journal
+from serving import logged_request, retrieval, state_journal
 from serving.bundle import Bundle, write_bundle
 from serving.live_catalog import KEPT_SECONDS
 from serving.live_version import new_refreshed_directory, set_refreshed
 from serving.placements import SHIPPED
 from serving.ranking import Rankers
 from serving.request_id import new_request_id
+from serving.sources.source import NOTHING, Retrieved
 from tests.feature_repo.published import published
 from tests.serving.conftest import Api, BreakableLog, Fields, click, running_api
 from tests.tiny_bundle import (
@@ -48,8 +49,18 @@ diverse:
   caps: {brand: 2, category: 1}
   diversity: 0.6
   diversity_kind: dpp
+ruled:
+  about: Whatever a rule may do.
+  sources: everything
+  filter: {max_price: 95}
+  boost:
+    - {factor: 3, brands: [fern]}
+  pin: {lamp: 3}
+  explore: {slots: [2], temperature: 2.0, newer_than_days: 10000}
+  fatigue: {weight: 0.5, half_life_hours: 1}
 """
 ALL_PLACEMENTS = (
+    "ruled",
     "home",
     "item",
     "substitutes",
@@ -296,6 +307,24 @@ async def test_a_layer_is_renewed_though_nothing_changes(
     assert (before.rpartition(".")[2], after.rpartition(".")[2]) == ("1", "0")
 
 
+async def test_a_slate_during_which_the_catalog_changed_is_not_replayed(
+    touchy: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    states = touchy.service.model.recommender.bundle.states
+    assert states is not None
+
+    def changes(*_: object) -> Retrieved:
+        states.state = "another"
+        return NOTHING
+
+    retrievers: Any = retrieval.RETRIEVERS
+    monkeypatch.setitem(retrievers, "popular", changes)
+    reply = await touchy.recommend()
+    write_all(touchy)
+    status, detail = await refusal(touchy, reply["request_id"])
+    assert (status, detail) == (410, "the catalog changed just while the request was answered")
+
+
 async def test_a_question_that_this_release_cannot_read_is_gone(
     touchy: Api, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -462,13 +491,18 @@ async def test_the_rule_that_keeps_an_item_out_is_named(
         SHIPPED.read_text()
         + "capped:\n  about: One of a brand.\n  sources: everything\n  caps: {brand: 1}\n"
         + "mixed:\n  about: Unlike items.\n  sources: everything\n  diversity: 1.0\n"
+        + "pinned:\n  about: One is fixed.\n  sources: everything\n  pin: {chair: 1}\n"
     )
     publish(api_settings.models_dir, tiny_bundle())
     settings = api_settings.model_copy(update={"placements": placements})
     async with running_api(settings, shop_log) as api:
         capped = await api.recommend(placement="capped", k=2)
         mixed = await api.recommend(placement="mixed", k=2)
+        pinned = await api.recommend(placement="pinned", k=1)
         write_all(api)
+        fate = (await replayed(api, pinned["request_id"], item_id="mug"))["item"]
+        assert fate["stage"] == "ruled_out"
+        assert fate["reason"].endswith("but kept out by what is pinned")
         fate = (await replayed(api, capped["request_id"], item_id="lamp"))["item"]
         assert (fate["stage"], [item["item_id"] for item in capped["items"]]) == (
             "outranked",
