@@ -10,16 +10,16 @@ from starlette.middleware.cors import CORSMiddleware
 
 from feature_repo.event_log import EventLog
 from feature_repo.settings import Settings
-from serving.admission import Admission, DocumentedApi
+from serving.access.admission import Admission, DocumentedApi
+from serving.access.live_keys import KEYS_SECONDS, LiveKeys
+from serving.access.work_limit import WorkLimit
 from serving.body_limit import BodyLimit
 from serving.error_replies import add_error_replies
 from serving.item_routes import create_item_router
-from serving.live_keys import KEYS_SECONDS, LiveKeys
 from serving.metrics import TimedRequests
-from serving.replay_routes import create_replay_router
+from serving.replays.replay_routes import create_replay_router
 from serving.routes import create_router
 from serving.service import Service
-from serving.work_limit import WorkLimit
 
 LOG_SECONDS: Final = 1.0
 """Pause between two looks at what the event log tells of all shoppers, and at how full it is."""

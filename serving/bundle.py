@@ -40,8 +40,8 @@ from feature_repo.user_tower import UserTower
 from serving.calibration import UNCALIBRATED, Calibration
 from serving.indexes import GroupedLists, Neighbours, PopularityLists, Segments, SessionIndex, UserHistories
 from serving.ranking import Rankers
+from serving.served.state_journal import StateLayer
 from serving.session_encoder import EncoderItems, SessionEncoder
-from serving.state_journal import StateLayer
 from serving.text_index import NO_TEXT, TextIndex
 from serving.vector_index import NO_VECTORS, VectorIndex
 

@@ -12,8 +12,8 @@ import numpy as np
 from feature_repo.arrays import Bool, Float32, Int32
 from feature_repo.ranking_features import Candidates
 from serving import reranking
-from serving.attempt import Rung
 from serving.bundle import Bundle
+from serving.in_time.attempt import Rung
 from serving.plan import FilledBy, Plan, Rule
 from serving.query import Query, Slate
 from serving.reranking import Cap, Diversity, Explored, Rules

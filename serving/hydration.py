@@ -6,7 +6,7 @@ from typing import Final
 
 from feature_repo.errors import LogUnavailableError
 from feature_repo.event_log import EventLog, Shopper
-from serving.breakers import Breakers
+from serving.in_time.breakers import Breakers
 
 logger = logging.getLogger(__name__)
 

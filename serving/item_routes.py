@@ -5,8 +5,8 @@ from typing import Annotated
 from fastapi import APIRouter, HTTPException
 from pydantic import Field
 
-from serving.admission import needs
-from serving.api_keys import KeyScope
+from serving.access.admission import needs
+from serving.access.api_keys import KeyScope
 from serving.json_route import TAKES_BODY, UNAVAILABLE, JsonRoute
 from serving.schemas import CatalogItem, ChangedItems, Failed, Received, ReceivedItem, ReceivedOffer
 from serving.service import Service

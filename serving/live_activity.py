@@ -14,10 +14,10 @@ from feature_repo.errors import BundleError, LogUnavailableError
 from feature_repo.event_log import EventLog
 from feature_repo.item_activity import ACTIVITY_COUNTS, UNKNOWN_ACTIVITY, Activity, ActivityTable
 from feature_repo.schema import SECOND
-from serving.activity_state import WrittenActivity, all_rows, changed_rows
 from serving.bundle import Bundle
 from serving.live_model import LiveModel
-from serving.state_journal import StateJournal, StateLayer
+from serving.served.activity_state import WrittenActivity, all_rows, changed_rows
+from serving.served.state_journal import StateJournal, StateLayer
 
 NOTHING_COUNTED: Final = ActivityTable(
     np.zeros((0, len(ACTIVITY_COUNTS)), np.int32), np.zeros(len(ACTIVITY_COUNTS), np.int64)

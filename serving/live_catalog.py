@@ -15,8 +15,8 @@ from feature_repo.catalog_changes import CatalogChange, CatalogLog, LoggedChange
 from feature_repo.errors import LogUnavailableError
 from feature_repo.schema import Item
 from serving.bundle import Bundle
-from serving.catalog_state import differences, own_arrays, rows_at
-from serving.state_journal import StateJournal, StateLayer
+from serving.served.catalog_state import differences, own_arrays, rows_at
+from serving.served.state_journal import StateJournal, StateLayer
 
 KEPT_SECONDS: Final = 60.0
 """So long the log keeps a change. Who has not looked for half of that reads the whole catalog again."""

@@ -15,7 +15,7 @@ from serving.live_version import CURRENT, REFRESHED, live_directories, place_of
 from serving.metrics import Metrics
 from serving.query import Question
 from serving.recommender import Recommender
-from serving.state_journal import StateJournal
+from serving.served.state_journal import StateJournal
 
 logger = logging.getLogger(__name__)
 

@@ -14,8 +14,8 @@ from feature_repo.schema import EventType
 from feature_repo.session_features import UNKNOWN_ITEM, Window, encode_window
 from feature_repo.session_window import WindowEvent
 from serving import reranking
-from serving.attempt import Rung
 from serving.bundle import Bundle
+from serving.in_time.attempt import Rung
 from serving.plan import FOR_ANYTHING, Plan, Rule
 from serving.selector import EVERYTHING_ALLOWED, Selector
 

@@ -9,9 +9,9 @@ import numpy as np
 
 from feature_repo.arrays import Float32
 from feature_repo.ranking_features import RANKING_COLUMNS, Candidates, Interest, ranking_matrix
-from serving.attempt import FIRST_TREES_SHARE, UNHURRIED, Attempt, Rung
 from serving.bundle import Bundle
 from serving.composition import Ranked, compose, guests
+from serving.in_time.attempt import FIRST_TREES_SHARE, UNHURRIED, Attempt, Rung
 from serving.plan import RankedBy
 from serving.query import Query, Slate
 from serving.ranking import log_odds, rank

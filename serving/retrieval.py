@@ -9,8 +9,8 @@ import numpy as np
 
 from feature_repo.arrays import Float32, Int32
 from feature_repo.ranking_features import SOURCES, Candidates, Interest
-from serving.attempt import UNHURRIED, Attempt
 from serving.bundle import Bundle
+from serving.in_time.attempt import UNHURRIED, Attempt
 from serving.plan import Share, weights
 from serving.query import Query
 from serving.sources.bought_together import bought_together

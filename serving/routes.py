@@ -7,8 +7,8 @@ from fastapi.responses import JSONResponse, PlainTextResponse
 from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4
 from pydantic import AfterValidator, Field
 
-from serving.admission import OPEN, needs
-from serving.api_keys import KeyScope
+from serving.access.admission import OPEN, needs
+from serving.access.api_keys import KeyScope
 from serving.json_route import TAKES_BODY, UNAVAILABLE, JsonRoute, Responses
 from serving.placements import HOME
 from serving.query import DEFAULT_SLATE_SIZE

@@ -11,7 +11,7 @@ from feature_repo.catalog_changes import CatalogChange
 from feature_repo.erasure import Store
 from feature_repo.event_log import Verdict
 from feature_repo.schema import ID_PATTERN, MAX_QUERY_LENGTH, EventType
-from serving.attempt import Rung
+from serving.in_time.attempt import Rung
 from serving.placements import HOME, RERANK
 from serving.plan import Group, Rule
 from serving.query import DEFAULT_SLATE_SIZE

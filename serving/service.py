@@ -21,7 +21,7 @@ from serving.live_catalog import LiveCatalog
 from serving.live_model import LiveModel
 from serving.load_shedding import LoadShedding
 from serving.metrics import Metrics
-from serving.replay import Replays
+from serving.replays.replay import Replays
 from serving.schemas import (
     CatalogItem,
     ChangedItems,
@@ -30,8 +30,8 @@ from serving.schemas import (
     Readiness,
     ReceivedEvent,
 )
+from serving.served.state_journal import CATALOG, StateJournal
 from serving.slates import Slates
-from serving.state_journal import CATALOG, StateJournal
 
 logger = logging.getLogger(__name__)
 

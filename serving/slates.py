@@ -12,21 +12,19 @@ from feature_repo.ranking_features import SOURCES
 from feature_repo.schema import SECOND, shopper_key
 from feature_repo.settings import Settings
 from feature_repo.tombstones import Tombstones
-from serving.activity_state import state_of
-from serving.attempt import Rung
-from serving.breakers import Breakers
 from serving.bundle import Bundle, Manifest
 from serving.calibration import UNCALIBRATED, Calibration
-from serving.deadlines import Deadlines
 from serving.explanation import Explanation, explain
 from serving.hydration import LogState, hydrate
+from serving.in_time.attempt import Rung
+from serving.in_time.breakers import Breakers
+from serving.in_time.deadlines import Deadlines
 from serving.live_activity import LiveActivity
 from serving.live_model import LiveModel
 from serving.metrics import Metrics
 from serving.placements import SHIPPED, read_placements
 from serving.plan import RankedBy
 from serving.query import Filters, Question
-from serving.request_id import is_among, new_request_id, seed_of
 from serving.reranking import MAX_SHOWN, PageToken
 from serving.schemas import (
     FeatureAge,
@@ -37,10 +35,12 @@ from serving.schemas import (
     RerankRequest,
     SlateItem,
 )
-from serving.served_log import ServedLog
-from serving.served_slate import ServedItems, ServedSlate
+from serving.served.activity_state import state_of
+from serving.served.request_id import is_among, new_request_id, seed_of
+from serving.served.served_log import ServedLog
+from serving.served.served_slate import ServedItems, ServedSlate
+from serving.served.state_journal import ACTIVITY, StateJournal
 from serving.sources.popularity import popular
-from serving.state_journal import ACTIVITY, StateJournal
 
 FILL: Final = popular.__name__
 """Where items come from that lengthen a slate whose candidates ran out."""

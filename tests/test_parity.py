@@ -22,7 +22,7 @@ from serving.bundle import Bundle
 from serving.live_version import read_live_bundle
 from serving.query import Query
 from serving.recommender import Recommender
-from serving.served_log import Served
+from serving.served.served_log import Served
 from tests.serving.conftest import running_api
 from training.config import EmbeddingConfig, EncoderConfig, TrainingConfig
 from training.imports.import_log import import_log

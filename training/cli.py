@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from feature_repo.errors import FreshetError, InputError
 from feature_repo.settings import Settings
-from serving.api_keys import KeyScope
+from serving.access.api_keys import KeyScope
 from training.config import EncoderKind
 from training.evaluation.protocol import Protocol
 
@@ -307,7 +307,7 @@ def add_key(
     ] = None,
 ) -> None:
     """Make an API key and print its secret, this once."""
-    from serving.api_keys import add_key
+    from serving.access.api_keys import add_key
 
     typer.echo(add_key(read_settings().api_keys_path, name, scope, per_second))
     typer.echo(
@@ -319,7 +319,7 @@ def add_key(
 @keys.command("list")
 def list_keys() -> None:
     """List the API keys, with their scopes and limits."""
-    from serving.api_keys import keys_text, read_keys
+    from serving.access.api_keys import keys_text, read_keys
 
     typer.echo(keys_text(read_keys(read_settings().api_keys_path) or []) or "there are no API keys")
 
@@ -327,7 +327,7 @@ def list_keys() -> None:
 @keys.command("remove")
 def remove_key(name: Annotated[str, typer.Argument(help="Name as `freshet keys list` shows it.")]) -> None:
     """Remove an API key; servers refuse it within seconds."""
-    from serving.api_keys import remove_key
+    from serving.access.api_keys import remove_key
 
     path = read_settings().api_keys_path
     left = remove_key(path, name)

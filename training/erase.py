@@ -30,7 +30,7 @@ from feature_repo.settings import Settings
 from serving.bundle import MANIFEST, forget_shoppers
 from serving.embedded_redis import embedded_redis
 from serving.live_version import current_version, remove_refreshed, set_current
-from serving.served_log import Served
+from serving.served.served_log import Served
 from training.locks import FOREVER, features_lock, refresh_lock, training_lock
 from training.log_report import QualityReport
 from training.publish import models_lock, remove_unfinished

@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 from feature_repo.arrays import Float32
 from feature_repo.ranking_features import POSITION, RANKING_COLUMNS, RANKING_HASH
 from feature_repo.schema import EVENT_CODES, INTERACTION_TYPES, Event
-from serving.served_log import RANKING_SCHEMA, Served
+from serving.served.served_log import RANKING_SCHEMA, Served
 from training.ranker import NO_ROWS, RankerRows, together
 from training.replay import EVENT_WORTH
 

@@ -5,9 +5,9 @@ import time
 from datetime import timedelta
 
 from feature_repo.settings import Settings
-from serving.date_folder import day_of, folders_before
-from serving.served_log import ITEMS, REQUESTS
-from serving.state_journal import ACTIVITY, CATALOG
+from serving.served.date_folder import day_of, folders_before
+from serving.served.served_log import ITEMS, REQUESTS
+from serving.served.state_journal import ACTIVITY, CATALOG
 
 
 def forget_served(settings: Settings) -> int:

@@ -17,12 +17,12 @@ from starlette.types import Message, Receive, Scope, Send
 
 from feature_repo.memory_event_log import MemoryEventLog
 from feature_repo.settings import Settings
-from serving.admission import OPEN, SECURITY_SCHEME, Admission, needed_scope
-from serving.api_keys import KeyScope, add_key, remove_key
+from serving.access.admission import OPEN, SECURITY_SCHEME, Admission, needed_scope
+from serving.access.api_keys import KeyScope, add_key, remove_key
+from serving.access.live_keys import KEYS_SECONDS, LiveKeys
+from serving.access.work_limit import WorkLimit
 from serving.app import create_app
-from serving.live_keys import KEYS_SECONDS, LiveKeys
 from serving.metrics import Metrics
-from serving.work_limit import WorkLimit
 from tests.serving.conftest import Api, BreakableLog, running_api
 
 pytestmark = pytest.mark.anyio

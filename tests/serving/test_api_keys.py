@@ -11,10 +11,19 @@ import pytest
 from feature_repo.errors import InputError
 from feature_repo.memory_event_log import MemoryEventLog
 from feature_repo.settings import Settings
-from serving import api_keys
-from serving.api_keys import PREFIX, ApiKey, KeyScope, add_key, digest_of, keys_text, read_keys, remove_key
+from serving.access import api_keys
+from serving.access.api_keys import (
+    PREFIX,
+    ApiKey,
+    KeyScope,
+    add_key,
+    digest_of,
+    keys_text,
+    read_keys,
+    remove_key,
+)
+from serving.access.live_keys import LiveKeys
 from serving.app import create_app
-from serving.live_keys import LiveKeys
 from tests.serving.test_token_bucket import Clock
 
 pytestmark = pytest.mark.anyio

@@ -1,6 +1,6 @@
 """Breakers: what they let through, and when."""
 
-from serving.breakers import MOST_MISSES, OPEN_SECONDS, Breakers
+from serving.in_time.breakers import MOST_MISSES, OPEN_SECONDS, Breakers
 
 
 class Clock:

@@ -5,7 +5,7 @@ from pydantic import ValidationError
 
 from feature_repo.memory_event_log import MemoryEventLog
 from feature_repo.settings import Settings
-from serving.api_keys import KeyScope, add_key
+from serving.access.api_keys import KeyScope, add_key
 from tests.serving.conftest import running_api
 
 pytestmark = pytest.mark.anyio

@@ -11,14 +11,14 @@ import numpy as np
 import pytest
 
 from serving import retrieval
-from serving.attempt import Hurried, Pace, Rung
-from serving.breakers import MOST_MISSES, Breakers
-from serving.deadlines import Deadlines
+from serving.in_time.attempt import Hurried, Pace, Rung
+from serving.in_time.breakers import MOST_MISSES, Breakers
+from serving.in_time.deadlines import Deadlines
+from serving.in_time.workers import MOST_STUCK, Workers
 from serving.metrics import Metrics
 from serving.query import Query, Slate
 from serving.recommender import Recommender
 from serving.sources.source import Retrieved
-from serving.workers import MOST_STUCK, Workers
 from tests.serving.conftest import Api, click, item_ids
 from tests.serving.tiny_shopper import TINY, shopper
 

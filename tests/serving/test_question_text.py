@@ -15,7 +15,7 @@ from feature_repo.online_user import OnlineUser
 from feature_repo.session_window import WindowEvent
 from serving.plan import Plan, Share
 from serving.query import Filters, Question
-from serving.question_text import from_text, to_text
+from serving.served.question_text import from_text, to_text
 
 texts = st.text(max_size=5)
 floats = st_numpy.arrays(np.float32, st.integers(0, 4), elements=st.floats(width=32, allow_infinity=False))

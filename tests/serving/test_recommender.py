@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from feature_repo.ranking_features import RANKING_COLUMNS
 from feature_repo.schema import MINUTE
 from feature_repo.session_window import WindowEvent
-from serving.attempt import Unhurried
 from serving.bundle import Bundle, read_bundle, write_bundle
+from serving.in_time.attempt import Unhurried
 from serving.plan import Plan
 from serving.query import Filters, Question, Slate
 from serving.ranking import Rankers, rank

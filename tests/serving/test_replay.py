@@ -19,13 +19,15 @@ from feature_repo.online_user import OnlineUser
 from feature_repo.ranking_features import RANKING_COLUMNS
 from feature_repo.schema import DAY, HOUR, SECOND
 from feature_repo.settings import Settings
-from serving import logged_request, retrieval, state_journal
+from serving import retrieval
 from serving.bundle import Bundle, write_bundle
 from serving.live_catalog import KEPT_SECONDS
 from serving.live_version import new_refreshed_directory, set_refreshed
 from serving.placements import SHIPPED
 from serving.ranking import Rankers
-from serving.request_id import new_request_id
+from serving.replays import logged_request
+from serving.served import state_journal
+from serving.served.request_id import new_request_id
 from serving.sources.source import NOTHING, Retrieved
 from tests.feature_repo.published import published
 from tests.serving.conftest import Api, BreakableLog, Fields, click, running_api
@@ -329,7 +331,7 @@ async def test_a_question_that_this_release_cannot_read_is_gone(
     touchy: Api, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     reply = await touchy.recommend()
-    monkeypatch.setattr("serving.served_log.to_text", lambda _: '{"events": "of another time"}')
+    monkeypatch.setattr("serving.served.served_log.to_text", lambda _: '{"events": "of another time"}')
     write_all(touchy)
     status, detail = await refusal(touchy, reply["request_id"])
     assert (status, "cannot be read any more" in detail) == (410, True)

@@ -16,15 +16,15 @@ from feature_repo.ranking_features import RANKING_COLUMNS
 from feature_repo.schema import DAY
 from feature_repo.session_window import WindowEvent
 from feature_repo.settings import Settings
-from serving import served_log
-from serving.attempt import Rung
+from serving.in_time.attempt import Rung
 from serving.metrics import Metrics
 from serving.query import Question, Slate
-from serving.question_text import from_text
 from serving.recommender import Recommender
-from serving.request_id import is_among, moment_of, new_request_id
-from serving.served_log import SERVED_ITEMS, SERVED_REQUESTS, ServedLog
-from serving.served_slate import ServedItems, ServedSlate
+from serving.served import served_log
+from serving.served.question_text import from_text
+from serving.served.request_id import is_among, moment_of, new_request_id
+from serving.served.served_log import SERVED_ITEMS, SERVED_REQUESTS, ServedLog
+from serving.served.served_slate import ServedItems, ServedSlate
 from tests.conftest import wait_until
 from tests.serving.conftest import Api, BreakableLog, click, item_ids, running_api
 from tests.tiny_bundle import NAMES, TRAINED_AT, publish, tiny_bundle

@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 
 from feature_repo.errors import GoneError
 from feature_repo.item_activity import ACTIVITY_COUNTS, ActivityTable
-from serving import state_journal
-from serving.activity_state import all_rows, changed_rows, table_of_rows
 from serving.bundle import Bundle
-from serving.catalog_state import differences, own_arrays, rows_at, with_state
-from serving.state_journal import StateJournal, StateLayer, read_state
+from serving.served import state_journal
+from serving.served.activity_state import all_rows, changed_rows, table_of_rows
+from serving.served.catalog_state import differences, own_arrays, rows_at, with_state
+from serving.served.state_journal import StateJournal, StateLayer, read_state
 from tests.tiny_bundle import NAMES, tiny_bundle
 
 BUNDLE = tiny_bundle()

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serving.token_bucket import TokenBucket
+from serving.access.token_bucket import TokenBucket
 
 
 class Clock:

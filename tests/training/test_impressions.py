@@ -11,12 +11,12 @@ from feature_repo.arrays import Float32
 from feature_repo.events import LoggedEvent, to_table
 from feature_repo.ranking_features import POSITION, RANKING_COLUMNS
 from feature_repo.session_window import WindowEvent
-from serving.attempt import Rung
+from serving.in_time.attempt import Rung
 from serving.metrics import Metrics
 from serving.query import Question
 from serving.recommender import Recommender
-from serving.served_log import RANKING_SCHEMA, ServedLog
-from serving.served_slate import ServedItems, ServedSlate
+from serving.served.served_log import RANKING_SCHEMA, ServedLog
+from serving.served.served_slate import ServedItems, ServedSlate
 from tests.tiny_bundle import TRAINED_AT, tiny_bundle
 from training.impressions import impression_rows, reactions
 

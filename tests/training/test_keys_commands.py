@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
-from serving.api_keys import PREFIX, KeyScope, digest_of, read_keys
+from serving.access.api_keys import PREFIX, KeyScope, digest_of, read_keys
 from training.cli import app
 
 

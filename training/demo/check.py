@@ -18,7 +18,7 @@ from feature_repo.offline_store import SHOPPER_KEY, View, read_snapshot, snapsho
 from feature_repo.schema import Event, EventType, shopper_key
 from feature_repo.settings import Settings
 from serving.live_version import current_version
-from serving.served_log import Served
+from serving.served.served_log import Served
 from training.demo.airflow_api import AssetEvent
 from training.demo.dag_chain import CHAIN
 from training.demo.demo import show_asset_events

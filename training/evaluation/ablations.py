@@ -14,8 +14,8 @@ from tqdm import tqdm
 from feature_repo.arrays import Int32
 from feature_repo.item_activity import UNKNOWN_ACTIVITY
 from feature_repo.ranking_features import SOURCES, Candidates, Interest
-from serving.attempt import UNHURRIED, Attempt
 from serving.bundle import Bundle
+from serving.in_time.attempt import UNHURRIED, Attempt
 from serving.plan import EVERYTHING, weights
 from serving.query import Query
 from serving.ranking import Rankers

@@ -6,7 +6,7 @@ from enum import StrEnum
 from typing import Any, Final, NamedTuple
 
 from feature_repo.item_activity import Activity
-from serving.attempt import UNHURRIED, Attempt
+from serving.in_time.attempt import UNHURRIED, Attempt
 from serving.plan import FOR_ANYTHING, Plan
 from serving.query import Filters, Query, Question, Slate
 from serving.recommender import Recommender

@@ -7,13 +7,13 @@ import msgspec
 import numpy as np
 from pydantic import BaseModel, Field
 
-from serving.absence import Stage, fate_of
 from serving.explanation import explain
-from serving.logged_request import LoggedItem
-from serving.question_text import to_text
-from serving.replay import Replay
+from serving.replays.absence import Stage, fate_of
+from serving.replays.logged_request import LoggedItem
+from serving.replays.replay import Replay
 from serving.schemas import SlateItem
-from serving.served_slate import ServedItems
+from serving.served.question_text import to_text
+from serving.served.served_slate import ServedItems
 from serving.slates import explained, slate_items
 
 TOLERANCE: Final = 1e-6

@@ -8,8 +8,8 @@ from typing import Final, NamedTuple
 from feature_repo.durable_file import written
 from feature_repo.errors import InputError
 from feature_repo.settings import Settings
-from serving.api_keys import ApiKey, digest_of, read_keys
-from serving.token_bucket import TokenBucket
+from serving.access.api_keys import ApiKey, digest_of, read_keys
+from serving.access.token_bucket import TokenBucket
 
 KEYS_SECONDS: Final = 1.0
 """Pause between two looks at the file of API keys."""

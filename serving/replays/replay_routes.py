@@ -5,10 +5,10 @@ from typing import Annotated, Final
 
 from fastapi import APIRouter, Query
 
-from serving.admission import needs
-from serving.api_keys import KeyScope
+from serving.access.admission import needs
+from serving.access.api_keys import KeyScope
 from serving.json_route import UNAVAILABLE, JsonRoute, Responses
-from serving.replay_reply import ReplayedRequest, reply_of
+from serving.replays.replay_reply import ReplayedRequest, reply_of
 from serving.schemas import Failed, Id, Refused
 from serving.service import Service
 

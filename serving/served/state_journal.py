@@ -21,7 +21,7 @@ import pyarrow.feather
 
 from feature_repo.durable_file import replace_file
 from feature_repo.errors import GoneError
-from serving.date_folder import folder_of
+from serving.served.date_folder import folder_of
 
 LAYER_SECONDS: Final = 3600.0
 """A layer begins anew after so long: to read a state takes the files of no more."""

@@ -23,11 +23,11 @@ import pyarrow as pa
 from feature_repo.arrays import Bool
 from feature_repo.durable_file import replace_file, to_parquet
 from feature_repo.ranking_features import RANKING_COLUMNS, RANKING_HASH, SOURCES
-from serving.date_folder import folder_of
 from serving.metrics import Metrics
-from serving.question_text import to_text
-from serving.served_slate import ServedSlate
-from serving.state_journal import StateJournal
+from serving.served.date_folder import folder_of
+from serving.served.question_text import to_text
+from serving.served.served_slate import ServedSlate
+from serving.served.state_journal import StateJournal
 
 logger = logging.getLogger(__name__)
 

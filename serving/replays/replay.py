@@ -11,16 +11,16 @@ from feature_repo.item_activity import UNKNOWN_ACTIVITY, Activity
 from feature_repo.schema import SECOND, shopper_key
 from feature_repo.settings import Settings
 from feature_repo.tombstones import Tombstones
-from serving.absence import Answer
-from serving.activity_state import table_of_rows
-from serving.attempt import Again
 from serving.bundle import MANIFEST, Bundle, read_bundle
-from serving.catalog_state import with_state
-from serving.date_folder import day_of
-from serving.logged_request import LoggedRequest, find_request
+from serving.in_time.attempt import Again
 from serving.recommender import Recommender
-from serving.request_id import moment_of
-from serving.state_journal import ACTIVITY, CATALOG, read_state
+from serving.replays.absence import Answer
+from serving.replays.logged_request import LoggedRequest, find_request
+from serving.served.activity_state import table_of_rows
+from serving.served.catalog_state import with_state
+from serving.served.date_folder import day_of
+from serving.served.request_id import moment_of
+from serving.served.state_journal import ACTIVITY, CATALOG, read_state
 
 BUNDLES: Final = 2
 """Newest bundles that stay mapped: to check one takes longer than to replay."""

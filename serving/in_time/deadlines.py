@@ -3,12 +3,12 @@
 import logging
 from functools import partial
 
-from serving.attempt import Hurried, Pace
-from serving.breakers import Breakers
+from serving.in_time.attempt import Hurried, Pace
+from serving.in_time.breakers import Breakers
+from serving.in_time.workers import Workers
 from serving.metrics import Metrics
 from serving.query import Query, Slate
 from serving.recommender import Recommender
-from serving.workers import Workers
 
 logger = logging.getLogger(__name__)
 

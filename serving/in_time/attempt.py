@@ -8,7 +8,7 @@ from enum import StrEnum
 from typing import Final, Protocol
 
 from feature_repo.arrays import Float32
-from serving.breakers import Breakers
+from serving.in_time.breakers import Breakers
 from serving.sources.source import NOTHING, Retrieved
 
 logger = logging.getLogger(__name__)

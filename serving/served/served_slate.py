@@ -8,8 +8,8 @@ import numpy as np
 
 from feature_repo.arrays import Bool, Float32, Float64, Strings
 from feature_repo.ranking_features import POSITION, RANKING_COLUMNS
-from serving.attempt import Rung
 from serving.bundle import Bundle
+from serving.in_time.attempt import Rung
 from serving.plan import Rule
 from serving.query import Question, Slate
 

@@ -8,11 +8,11 @@ from typing import Any, NamedTuple, Self
 import pyarrow.parquet as pq
 
 from feature_repo.errors import GoneError, InputError
-from serving.attempt import Rung
-from serving.date_folder import folder_of
+from serving.in_time.attempt import Rung
 from serving.query import Question
-from serving.question_text import from_text
-from serving.served_log import ITEMS, REQUESTS, Served
+from serving.served.date_folder import folder_of
+from serving.served.question_text import from_text
+from serving.served.served_log import ITEMS, REQUESTS, Served
 
 
 class LoggedItem(NamedTuple):

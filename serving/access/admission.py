@@ -13,11 +13,11 @@ from fastapi.routing import APIRoute
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from serving.api_keys import KeyScope
-from serving.live_keys import LiveKeys
+from serving.access.api_keys import KeyScope
+from serving.access.live_keys import LiveKeys
+from serving.access.work_limit import WorkLimit
 from serving.metrics import Metrics, TurnedAway
 from serving.schemas import Failed
-from serving.work_limit import WorkLimit
 
 SECURITY_SCHEME: Final = "ApiKey"
 OPEN: Final[dict[str, Any]] = {"security": []}

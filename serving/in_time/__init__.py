@@ -1,0 +1,1 @@
+"""Slates by their deadline: what is left out when time runs short."""

@@ -1,0 +1,1 @@
+"""Requests answered again as they were, and why an item was not in a slate."""
