@@ -149,6 +149,7 @@ def _drawn(bundle: Bundle, query: Query, items: Int32, utility: Float32, places:
 def _rules(bundle: Bundle, plan: Plan, items: Int32, fixed: Places) -> Rules:
     diversity = None
     if plan.diversity:
-        diversity = Diversity(plan.diversity, bundle.tower.embeddings[items], plan.diversity_kind)
+        vectors = reranking.likeness_vectors(bundle.items.content[items], bundle.tower.embeddings[items])
+        diversity = Diversity(plan.diversity, vectors, plan.diversity_kind)
     caps = [Cap(group, getattr(bundle.items, group)[items], most) for group, most in plan.caps.items()]
     return Rules(fixed, caps, diversity)

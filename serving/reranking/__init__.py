@@ -8,7 +8,7 @@ paging        a token that keeps the next page from repeating this one
 slate         what may be shown, the best of it, and what lengthens a slate that is too short
 """
 
-from serving.reranking.diversity import Diversity, DiversityKind
+from serving.reranking.diversity import Diversity, DiversityKind, likeness_vectors
 from serving.reranking.exploration import Explored, explore
 from serving.reranking.paging import MAX_SHOWN, PageToken
 from serving.reranking.scores import boosted, fatigue
@@ -30,6 +30,7 @@ __all__ = [
     "explore",
     "fatigue",
     "fill",
+    "likeness_vectors",
     "may_show",
     "select",
 ]

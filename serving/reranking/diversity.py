@@ -1,6 +1,6 @@
 """Diversity: how much a candidate adds to what is already chosen.
 
-A candidate's gain is its relevance plus ``strength`` times its novelty, which falls as others are chosen. Relevance
+A candidate's gain is its relevance plus ``dial`` times its novelty, which falls as others are chosen. Relevance
 falls like odds, exponentially in the score, but in units of how far the best stands above the place YARDSTICK: the
 dial then means the same whatever the scale of a ranker's scores is (docs/reranking.md compares other ways).
 """
@@ -17,8 +17,10 @@ YARDSTICK: Final = 20
 """Place in the ranker's order whose distance from the best is the unit of relevance."""
 STEEPNESS: Final = np.float32(2)
 """Relevance at YARDSTICK is exp(-STEEPNESS)."""
-STRONGEST: Final = 0.8
-"""Strength at the end of the dial."""
+CONTENT_SHARE: Final = 0.45
+"""Of how alike two items are, what the catalog says of them; the rest is that the same shoppers want them."""
+SHORTEST: Final = 1e-6
+"""A vector shorter than this says nothing."""
 LEAST_SQUARED: Final = np.float32(1e-4)
 """Length, squared, below which a vector is taken to lie among the chosen: float32 cannot tell."""
 
@@ -34,25 +36,20 @@ class DiversityKind(StrEnum):
 class Diversity:
     """How different the items of a slate shall be.
 
-    dial 0..1: from the ranker's order to slates whose items differ above all; vectors float32[n, d]: unit
-    vectors of the candidates, zero for what is like nothing else.
+    dial 0..1: what a unit of novelty counts against one of relevance, from the ranker's order to slates whose items
+    differ above all; vectors float32[n, d]: unit vectors of the candidates, zero for what is like nothing else.
     """
 
     dial: float
     vectors: Float32
     kind: DiversityKind = DiversityKind.MMR
 
-    @property
-    def strength(self) -> float:
-        """What a unit of novelty counts against one of relevance."""
-        return STRONGEST * self.dial
-
     def gains(self, scores: Float32, order: Int64, k: int) -> "Gains":
         """Gains of the candidates with these scores float32[n], in the ranker's ``order``, for a slate of ``k``."""
         worth, vectors = relevance(scores[order]), self.vectors[order]
         if self.kind == DiversityKind.DPP:
-            return DeterminantalGains(worth, vectors, self.strength, k)
-        return MarginalGains(worth, vectors, self.strength)
+            return DeterminantalGains(worth, vectors, self.dial, k)
+        return MarginalGains(worth, vectors, self.dial)
 
 
 class Gains(Protocol):
@@ -76,22 +73,24 @@ class RankersOrder:
 
 
 class MarginalGains:
-    """Maximal marginal relevance: novelty is minus the cosine to the most similar item that was chosen.
+    """Marginal relevance: novelty is minus the cosine to the sum of all that was chosen, to the slate as a whole.
 
-    Carbonell and Goldstein, SIGIR 1998, with strength = (1 - lambda) / lambda. What points away from an item is as
-    novel as what has nothing to do with it.
+    Carbonell and Goldstein, SIGIR 1998, with dial = (1 - lambda) / lambda, but they look at the most similar item
+    alone, which lets many come that are half alike. What points away from the slate is more novel than what has
+    nothing to do with it.
     """
 
-    def __init__(self, relevance: Float32, vectors: Float32, strength: float) -> None:
+    def __init__(self, relevance: Float32, vectors: Float32, dial: float) -> None:
         self.gain = self._relevance = relevance
         self._vectors = vectors
-        self._strength = np.float32(strength)
-        self._likeness = np.zeros(len(vectors), np.float32)
+        self._dial = np.float32(dial)
+        self._sum = np.zeros(vectors.shape[1], np.float32)
 
     def choose(self, place: int) -> None:
         """Costs n * d."""
-        np.maximum(self._likeness, self._vectors @ self._vectors[place], out=self._likeness)
-        self.gain = self._relevance - self._strength * self._likeness
+        self._sum += self._vectors[place]
+        length = max(np.sqrt(self._sum @ self._sum), np.float32(1))  # what cancels out is not all the same
+        self.gain = self._relevance - self._dial * (self._vectors @ (self._sum / length))
 
 
 class DeterminantalGains:
@@ -102,12 +101,10 @@ class DeterminantalGains:
     NeurIPS 2018: rows of a Cholesky factor grow with every choice, so no determinant is computed.
     """
 
-    def __init__(self, relevance: Float32, vectors: Float32, strength: float, k: int) -> None:
+    def __init__(self, relevance: Float32, vectors: Float32, dial: float, k: int) -> None:
         self.gain = self._relevance = relevance
         self._vectors = vectors
-        self._strength = np.float32(
-            strength / 2
-        )  # novelty is the log of a length, which is half that of its square
+        self._half_dial = np.float32(dial / 2)  # the log of a length is half that of its square
         self._rows = np.zeros((k, len(vectors)), np.float32)
         self._squared = np.ones(len(vectors), np.float32)
         self._chosen = 0
@@ -124,7 +121,19 @@ class DeterminantalGains:
         self._squared -= row * row
         np.maximum(self._squared, LEAST_SQUARED, out=self._squared)
         novelty: Float32 = np.log(self._squared)
-        self.gain = self._relevance + self._strength * novelty
+        self.gain = self._relevance + self._half_dial * novelty
+
+
+def likeness_vectors(content: Float32, learned: Float32) -> Float32:
+    """float32[n, c + d]: unit vectors whose cosine says how alike items are, by both kinds of their unit vectors.
+
+    content float32[n, c]: what the catalog says, for CONTENT_SHARE of the cosine; learned float32[n, d]: who wants
+    them, for the rest. Zero stands for an item without; it is judged by the other kind alone.
+    """
+    shares = np.sqrt(np.array([CONTENT_SHARE, 1 - CONTENT_SHARE], np.float32))
+    both = np.hstack([shares[0] * content, shares[1] * learned])
+    lengths = np.linalg.norm(both, axis=1, keepdims=True)
+    return (both / np.where(lengths > SHORTEST, lengths, np.inf)).astype(np.float32)
 
 
 def relevance(scores: Float32) -> Float32:

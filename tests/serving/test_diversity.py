@@ -6,8 +6,8 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from feature_repo.arrays import Float32
-from serving.reranking import Diversity, DiversityKind, Rules, best, select
-from serving.reranking.diversity import LEAST_SQUARED, STEEPNESS, YARDSTICK, relevance
+from serving.reranking import Diversity, DiversityKind, Rules, best, likeness_vectors, select
+from serving.reranking.diversity import CONTENT_SHARE, LEAST_SQUARED, STEEPNESS, YARDSTICK, relevance
 from tests.serving.candidates import MOST, Candidates, candidates
 
 KINDS = pytest.mark.parametrize("kind", DiversityKind)
@@ -26,7 +26,9 @@ def in_rankers_order(found: Candidates) -> list[int]:
 
 
 def likeness(vectors: Float32, row: int, chosen: list[int]) -> float:
-    return max([0.0, *(float(vectors[row] @ vectors[other]) for other in chosen)])
+    """Cosine to the sum of the chosen, which counts as no shorter than one of them."""
+    together = vectors[chosen].astype(np.float64).sum(axis=0)
+    return float(vectors[row] @ together) / max(float(np.linalg.norm(together)), 1.0)
 
 
 def log_volume(vectors: Float32, rows: list[int]) -> float:
@@ -54,10 +56,9 @@ def test_a_longer_slate_begins_with_the_shorter(
 @given(candidates(), dials)
 def test_mmr_takes_the_place_of_the_highest_marginal_relevance(found: Candidates, dial: float) -> None:
     order, chosen = in_rankers_order(found), list[int]()
-    strength = Diversity(dial, found.vectors).strength
     for row in diverse(found, dial, DiversityKind.MMR):
         gain = {
-            other: relevance - strength * likeness(found.vectors, other, chosen)
+            other: relevance - dial * likeness(found.vectors, other, chosen)
             for other, relevance in zip(order, relevance(found.scores[order]).tolist(), strict=True)
             if other not in chosen
         }
@@ -68,7 +69,6 @@ def test_mmr_takes_the_place_of_the_highest_marginal_relevance(found: Candidates
 @given(candidates(), dials)
 def test_the_dpp_takes_what_adds_most_to_relevance_and_volume(found: Candidates, dial: float) -> None:
     order, chosen = in_rankers_order(found), list[int]()
-    strength = Diversity(dial, found.vectors).strength
     for row in diverse(
         found, dial, DiversityKind.DPP, k=4
     ):  # no more than dimensions, where volumes are above 0
@@ -76,13 +76,39 @@ def test_the_dpp_takes_what_adds_most_to_relevance_and_volume(found: Candidates,
         assume(volume > np.log(LEAST_SQUARED) / 4)
         gain = {
             other: relevance
-            + strength
+            + dial
             * max(log_volume(found.vectors, [*chosen, other]) - volume, float(np.log(LEAST_SQUARED)) / 2)
             for other, relevance in zip(order, relevance(found.scores[order]).tolist(), strict=True)
             if other not in chosen
         }
         assert gain[row] == pytest.approx(max(gain.values()), abs=1e-2)
         chosen.append(row)
+
+
+def test_what_is_half_like_two_items_is_less_novel_than_what_is_half_like_one() -> None:
+    one, other, nothing = np.eye(3, dtype=np.float32)
+    half = np.float32(0.5**0.5)
+    found = Candidates(
+        np.arange(4, dtype=np.int32),
+        np.array([4, 4, 1, 1], np.float32),
+        np.stack([one, other, half * (one + other), half * (one + nothing)]),
+    )
+    assert diverse(found, 0.5, DiversityKind.MMR) == [0, 1, 3, 2]
+
+
+def test_items_are_as_alike_as_the_catalog_and_the_shoppers_say_together() -> None:
+    same, unlike, silent = [1.0, 0.0], [0.0, 1.0], [0.0, 0.0]
+    content = np.array([same, same, unlike, silent, silent], np.float32)
+    learned = np.array([same, unlike, same, same, silent], np.float32)
+    vectors = likeness_vectors(content, learned)
+    np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), [1, 1, 1, 1, 0], atol=1e-6)
+    assert (vectors @ vectors[0])[:3] == pytest.approx([1, CONTENT_SHARE, 1 - CONTENT_SHARE])
+    assert vectors[3] == pytest.approx([*silent, *same])
+
+
+def test_a_catalog_of_ids_leaves_likeness_to_the_shoppers() -> None:
+    learned = np.eye(3, dtype=np.float32)
+    np.testing.assert_allclose(likeness_vectors(np.zeros((3, 0), np.float32), learned), learned, atol=1e-6)
 
 
 def test_relevance_does_not_depend_on_the_scale_of_the_scores() -> None:

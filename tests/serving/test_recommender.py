@@ -19,6 +19,7 @@ from serving.plan import Plan
 from serving.query import Filters, Question, Slate
 from serving.ranking import Rankers, rank
 from serving.recommender import Recommender
+from serving.reranking import likeness_vectors
 from tests.serving.forty_items import CANDIDATES, NOW, SHOP, answers, questions, shop, shown
 from tests.tiny_bundle import NAMES, tiny_bundle
 
@@ -201,7 +202,8 @@ def test_the_more_diverse_the_less_alike_are_the_items() -> None:
 
     def likeness(dial: float) -> float:
         [slate] = answers(shop(), replace(asked, plan=Plan(diversity=dial)))
-        vectors = shop().tower.embeddings[slate.items]
+        content, learned = shop().items.content[slate.items], shop().tower.embeddings[slate.items]
+        vectors = likeness_vectors(content, learned)
         return float(np.square(vectors.sum(axis=0)).sum())
 
     assert likeness(1) <= likeness(0.5) < likeness(0)

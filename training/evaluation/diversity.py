@@ -11,9 +11,10 @@ from feature_repo.arrays import Float32, Int32
 from serving.bundle import Bundle
 from serving.ranking import rank
 from serving.recommender import Recommender
-from serving.reranking import Diversity, DiversityKind, Rules, select
+from serving.reranking import Diversity, DiversityKind, Rules, likeness_vectors, select
 from training.evaluation.metrics import (
     CUTOFF,
+    NDCG_CUTOFF,
     NO_ITEM,
     Difference,
     intra_list_diversity,
@@ -28,17 +29,26 @@ DIALS: Final = tuple(tenths / 10 for tenths in range(11))
 
 
 @dataclass(frozen=True)
+class Similarity:
+    """Mean cosine of two items of a slate: of its first NDCG_CUTOFF items, and of all CUTOFF."""
+
+    of_first: float
+    of_all: float
+
+
+@dataclass(frozen=True)
 class DialPoint:
     """Slates at one place of the dial.
 
-    similarity_at_10: mean cosine of two items of the first 10, by the tower's embeddings; cost: NDCG@10 compared
-    with that at the beginning of the dial, on the same requests.
+    content, learned: similarity by what the catalog says of the items, and by the tower's embeddings, which say who
+    wants them; cost: NDCG@10 compared with that at the beginning of the dial, on the same requests.
     """
 
     dial: float
     recall_at_20: float
     ndcg_at_10: float
-    similarity_at_10: float
+    content: Similarity
+    learned: Similarity
     cost: Difference
 
 
@@ -67,7 +77,8 @@ def frontier(requests: Replay, recommender: Recommender) -> Frontier:
                 dial=dial,
                 recall_at_20=float(found.recall_at_20.mean()),
                 ndcg_at_10=float(found.ndcg_at_10.mean()),
-                similarity_at_10=1 - intra_list_diversity(slates, bundle.tower.embeddings),
+                content=_similarity(slates, bundle.items.content),
+                learned=_similarity(slates, bundle.tower.embeddings),
                 cost=paired_bootstrap(found.ndcg_at_10, base.ndcg_at_10, requests.shopper),
             )
 
@@ -83,8 +94,15 @@ def _ranked(requests: Replay, recommender: Recommender) -> Iterator[tuple[Int32,
 
 def _slate(items: Int32, scores: Float32, bundle: Bundle, dial: float, kind: DiversityKind) -> Int32:
     """int32[CUTOFF]: the slate, NO_ITEM where it is shorter."""
-    rules = Rules(diversity=Diversity(dial, bundle.tower.embeddings[items], kind))
+    vectors = likeness_vectors(bundle.items.content[items], bundle.tower.embeddings[items])
+    rules = Rules(diversity=Diversity(dial, vectors, kind))
     rows = select(items, scores, CUTOFF, rules).rows
     slate = np.full(CUTOFF, NO_ITEM, np.int32)
     slate[: rows.size] = items[rows]
     return slate
+
+
+def _similarity(slates: Int32, vectors: Float32) -> Similarity:
+    return Similarity(
+        *(1 - intra_list_diversity(slates, vectors, best) for best in (NDCG_CUTOFF, CUTOFF)),
+    )

@@ -165,12 +165,12 @@ def coverage(slates: Int32, catalogue: int) -> float:
     return shown.size / max(catalogue, 1)
 
 
-def intra_list_diversity(slates: Int32, embeddings: Float32) -> float:
-    """Mean over slates of the mean 1 - cosine between two items of their NDCG_CUTOFF best; NaN without two items.
+def intra_list_diversity(slates: Int32, embeddings: Float32, best: int = NDCG_CUTOFF) -> float:
+    """Mean over slates of the mean 1 - cosine between two items of their ``best``; NaN without two items.
 
     embeddings float32[items, d]: unit vectors, or zero (Ziegler et al., WWW 2005, with the cosine as similarity).
     """
-    top = slates[:, :NDCG_CUTOFF]
+    top = slates[:, :best]
     several = top[np.count_nonzero(top != NO_ITEM, axis=1) > 1]
     if not several.size:
         return float("nan")

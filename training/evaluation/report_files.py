@@ -47,24 +47,23 @@ def quality_plot(report: Report) -> bytes:
 
 
 def frontier_plot(frontier: Frontier) -> bytes:
-    """PNG: NDCG@10 against the similarity of the items, along the dial, for each kind of diversity."""
-    figure = Figure(figsize=(7, 4.5), layout="constrained")
-    axes = figure.subplots()
-    for kind, points in frontier.items():
-        similarity, ndcg = (
-            [getattr(point, name) for point in points] for name in ("similarity_at_10", "ndcg_at_10")
-        )
-        axes.plot(similarity, ndcg, marker="o", label=kind.upper())
-        for point in points[::5]:
-            axes.annotate(f"{point.dial:.1f}", (point.similarity_at_10, point.ndcg_at_10))
-    axes.invert_xaxis()
-    axes.set(
-        xlabel="similarity of two items of the first 10",
-        ylabel="NDCG@10",
-        title="Along the dial of diversity",
-    )
-    axes.grid(alpha=0.3)
-    axes.legend()
+    """PNG: NDCG@10 against both similarities of a slate's items, along the dial, for each kind of diversity."""
+    figure = Figure(figsize=(10, 4.5), layout="constrained")
+    figure.suptitle("Along the dial of diversity")
+    shared = figure.subplots(ncols=2, sharey=True)
+    for axes, by in zip(shared, ("content", "learned"), strict=True):
+        for kind, points in frontier.items():
+            similarity = [getattr(point, by).of_all for point in points]
+            ndcg = [point.ndcg_at_10 for point in points]
+            axes.plot(similarity, ndcg, marker="o", label=kind.upper())
+            for place in range(0, len(points), 5):
+                axes.annotate(f"{points[place].dial:.1f}", (similarity[place], ndcg[place]))
+        axes.invert_xaxis()
+        axes.grid(alpha=0.3)
+    content, learned = shared
+    content.set(xlabel="similarity of a slate's items: what the catalog says", ylabel="NDCG@10")
+    learned.set(xlabel="similarity of a slate's items: who wants them")
+    content.legend()
     return _png(figure)
 
 

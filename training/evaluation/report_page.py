@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 
 from training.evaluation.ablations import FRESHET
-from training.evaluation.metrics import Scores
+from training.evaluation.metrics import CUTOFF, NDCG_CUTOFF, Scores
 from training.evaluation.report import METRICS, Report
 from training.evaluation.results import Comparison, Result
 
@@ -96,17 +96,21 @@ def _diversity(report: Report, plot: str) -> list[str]:
             f"{point.ndcg_at_10:.4f}",
             str(point.cost.relative),
             f"{point.recall_at_20:.4f}",
-            f"{point.similarity_at_10:.3f}",
+            *(f"{alike.of_first:.3f}, {alike.of_all:.3f}" for alike in (point.content, point.learned)),
         ]
         for kind, points in report.frontier.items()
         for point in points
     )
     return [
         "## Diversity",
-        "Slates along the dial. Similarity: mean cosine of two items of the first 10. The cost is relative to the "
-        "NDCG@10 at dial 0 of the same requests; paired bootstrap by shopper.",
+        f"Slates along the dial. Similarity: mean cosine of two items of the first {NDCG_CUTOFF}, and of all "
+        f"{CUTOFF}, by what the catalog says of them, and by {FRESHET}'s embeddings, which say who wants them. The "
+        "cost is relative to the NDCG@10 at dial 0 of the same requests; paired bootstrap by shopper.",
         f"![Similarity and NDCG@10 along the dial]({plot})",
-        _table(["kind", "dial", "NDCG@10", "cost", "Recall@20", "similarity"], rows),
+        _table(
+            ["kind", "dial", "NDCG@10", "cost", "Recall@20", "similarity in content", "in who wants them"],
+            rows,
+        ),
     ]
 
 

@@ -36,5 +36,7 @@ def test_the_cost_is_what_a_place_of_the_dial_loses(points: list[DialPoint]) -> 
     assert [point.dial for point in points] == list(DIALS)
     for point in points:
         assert point.cost.absolute.mean == pytest.approx(point.ndcg_at_10 - points[0].ndcg_at_10)
-        assert -1 <= point.similarity_at_10 <= 1
+        for alike in (point.content, point.learned):
+            assert -1 <= alike.of_first <= 1
+            assert -1 <= alike.of_all <= 1
         assert np.isfinite(point.recall_at_20)

@@ -19,7 +19,7 @@ from training.evaluation.cold_start import (
     scores_by_group,
     shopper_groups,
 )
-from training.evaluation.diversity import DIALS, DialPoint
+from training.evaluation.diversity import DIALS, DialPoint, Similarity
 from training.evaluation.metrics import CUTOFF, NO_ITEM
 from training.evaluation.next_item import next_item
 from training.evaluation.report import Conditions, Report, ShownHalf
@@ -82,6 +82,7 @@ def report() -> Report:
     against = {BASELINE: compare(quality[FRESHET], quality[BASELINE], requests.shopper)}
     losses = {"without revisits": compare(quality[BASELINE], quality[FRESHET], requests.shopper)}
     scores = {name: result.scores for name, result in results.items()}
+    alike = Similarity(of_first=0.5, of_all=0.25)
     return Report(
         conditions=CONDITIONS,
         methods=results,
@@ -93,7 +94,7 @@ def report() -> Report:
         fused_recall={100: 0.75},
         frontier={
             kind: [
-                DialPoint(dial, 0.5, 0.4 - dial / 10, 0.6 - dial / 2, against[BASELINE].ndcg_at_10)
+                DialPoint(dial, 0.5, 0.4 - dial / 10, alike, alike, against[BASELINE].ndcg_at_10)
                 for dial in DIALS
             ]
             for kind in DiversityKind
@@ -116,7 +117,7 @@ def test_what_is_written_is_whole_and_says_the_same(tmp_path: Path) -> None:
     assert found["against"][BASELINE]["recall_at_20"]["relative"]["mean"] == 1.0
     assert found["fused_recall"] == {"100": 0.75}
     assert (tmp_path / MARKDOWN).read_text() == to_markdown(report(), PLOT, FRONTIER)
-    assert found["frontier"]["mmr"][5]["similarity_at_10"] == 0.35
+    assert found["frontier"]["mmr"][5]["content"] == {"of_first": 0.5, "of_all": 0.25}
     for plot in (PLOT, FRONTIER):
         assert (tmp_path / plot).read_bytes().startswith(b"\x89PNG")
 
