@@ -57,8 +57,10 @@ class Recommender:
             rung, scores = attempt.rank(lambda rung: self.rank(queries, candidates, features, rung))
         with attempt.stage("rerank"):
             return [
-                compose(self.bundle, query, Ranked(*ranked, rung))
-                for query, ranked in zip(queries, zip(candidates, features, scores, strict=True), strict=True)
+                compose(self.bundle, query, Ranked(*ranked, _rung(rung, brought)))
+                for query, brought, ranked in zip(
+                    queries, found, zip(candidates, features, scores, strict=True), strict=True
+                )
             ]
 
     def stopgap(self, query: Query, is_sound: Callable[[str], bool]) -> tuple[Slate, list[str]]:
@@ -74,8 +76,7 @@ class Recommender:
         found = self.retrieve(with_lists, Interest(window, np.zeros(0, np.float32), None))
         candidates = self.filter(found, query)
         features = np.full((candidates.items.size, len(RANKING_COLUMNS)), np.nan, np.float32)
-        rung = Rung.NEIGHBOURS if found.items.size else Rung.POPULAR
-        ranked = Ranked(candidates, features, log_odds(candidates.fused), rung)
+        ranked = Ranked(candidates, features, log_odds(candidates.fused), _rung(Rung.NEIGHBOURS, found))
         return compose(self.bundle, query, ranked), [name for name in query.plan.mixture if name not in asked]
 
     def encode(self, query: Query) -> Interest:
@@ -115,6 +116,11 @@ class Recommender:
             _ordered(query.plan.ranked_by, scores[start:end], found.fused)
             for query, found, (start, end) in zip(queries, candidates, pairwise(ends), strict=True)
         ]
+
+
+def _rung(rung: Rung, found: Candidates) -> Rung:
+    """Where the sources order, and brought nothing, only what is popular is left."""
+    return Rung.POPULAR if rung == Rung.NEIGHBOURS and not found.items.size else rung
 
 
 def _ordered(ranked_by: RankedBy, ranked: Float32, fused: Float32) -> Float32:

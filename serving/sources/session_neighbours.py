@@ -60,6 +60,7 @@ def neighbour_scores(
     sessions, slot = np.unique(np.concatenate(postings), return_inverse=True)
     age = np.maximum(as_of - index.session_time[sessions], 0) / DAY
     similarity = np.bincount(slot, np.repeat(item_weight, lengths)) * np.exp(-age / weights.session_age)
+    sessions, similarity = sessions[similarity > 0], similarity[similarity > 0]
     if sessions.size > weights.neighbours:
         nearest = np.argpartition(similarity, -weights.neighbours)[-weights.neighbours :]
         sessions, similarity = sessions[nearest], similarity[nearest]

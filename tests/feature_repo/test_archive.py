@@ -117,7 +117,7 @@ def test_compaction_rewrites_only_the_dates_that_need_it(tmp_path: Path) -> None
     assert archive.compact().dates_rewritten == ()
 
 
-@pytest.mark.parametrize("fatal_call", range(6))
+@pytest.mark.parametrize("fatal_call", range(9))
 def test_a_compaction_killed_at_any_step_loses_nothing_and_the_next_heals_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fatal_call: int
 ) -> None:
@@ -133,12 +133,12 @@ def test_a_compaction_killed_at_any_step_loses_nothing_and_the_next_heals_it(
     calls = 0
 
     def dying(real: Any) -> Any:
-        def call(*arguments: Any) -> Any:
+        def call(*arguments: Any, **options: Any) -> Any:
             nonlocal calls
             calls += 1
             if calls > fatal_call:
                 raise KeyboardInterrupt
-            return real(*arguments)
+            return real(*arguments, **options)
 
         return call
 

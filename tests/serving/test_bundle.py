@@ -108,7 +108,7 @@ def test_what_is_read_is_what_was_written(tmp_path: Path) -> None:
 
 def test_every_part_of_a_bundle_but_names_catalog_and_models_is_arrays() -> None:
     others = {"manifest", "item_ids", "catalog", "categories", "shopper_keys", "encoder", "rankers", "texts"}
-    others |= {"tower_index", "encoder_index"}
+    others |= {"tower_index", "encoder_index", "place", "states"}
     assert {field.name for field in fields(Bundle)} == {*ARRAYS, *others}
 
 
