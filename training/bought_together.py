@@ -30,11 +30,11 @@ def bought_together(log: EncodedLog) -> Neighbours:
     direction: who buys the case may need the phone more than the other way round. Substitutes are left out by their
     lift, P(j | i) / P(j) (Brin et al., SIGMOD 1997).
     """
-    baskets = _baskets(log)
-    size = np.diff(baskets.indptr)
+    visits = baskets(log)
+    size = np.diff(visits.indptr)
     weight = size**-SIZE_POWER
-    bought = weight @ baskets
-    together = (baskets.T @ (scipy.sparse.diags_array(weight) @ baskets)).tocoo()
+    bought = weight @ visits
+    together = (visits.T @ (scipy.sparse.diags_array(weight) @ visits)).tocoo()
     item, other = together.coords
     given = together.data / bought[item]
     share = bought[other] / weight.sum()
@@ -43,7 +43,7 @@ def bought_together(log: EncodedLog) -> Neighbours:
     return best_per_row(scipy.sparse.csr_array((scores, (item, other)), shape=together.shape), NEIGHBOURS)
 
 
-def _baskets(log: EncodedLog) -> scipy.sparse.csr_array:
+def baskets(log: EncodedLog) -> scipy.sparse.csr_array:
     """[baskets, items]: 1 where a visit bought an item; of visits that bought several, but no more than fit."""
     session = log.session()
     bought = (log.type == EventType.PURCHASE.code) & (log.item != UNKNOWN_ITEM)

@@ -1,5 +1,6 @@
 """Baskets: what does a customer buy next, and what belongs to a basket that is half full?"""
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Final
 
@@ -14,7 +15,7 @@ from training.evaluation.requests import Requests, met_before
 from training.replay import Replay, remembered_from, window_ttl
 
 SEED: Final = 20
-"""Draws the half of a basket that is shown."""
+"""Draws what is shown of a basket."""
 
 
 def next_basket(log: EncodedLog, start: int, end: int, settings: Settings) -> Requests:
@@ -53,6 +54,28 @@ def basket_completion(log: EncodedLog, start: int, end: int, settings: Settings)
     give the answer away. What is shown is appended to it, and excluded from the answers whether or not a method
     sees it. A request is asked at the moment of the newest purchase shown.
     """
+    return _rest_of_baskets(log, start, end, settings, _half)
+
+
+def page_of_basket(log: EncodedLog, start: int, end: int, settings: Settings) -> Requests:
+    """A random item of the distinct ones that are bought in a session is on the page; which are the others?
+
+    As ``basket_completion``, but the shopper only looks at what is shown.
+    """
+    asked = _rest_of_baskets(log, start, end, settings, _one)
+    events = asked.replay.log
+    seen = np.zeros(len(events), dtype=bool)
+    seen[asked.replay.stop - 1] = True
+    looked_at = replace(
+        events, type=np.where(seen, EventType.VIEW.code, events.type).astype(events.type.dtype)
+    )
+    return replace(asked, replay=replace(asked.replay, log=looked_at), from_history=None)
+
+
+def _rest_of_baskets(
+    log: EncodedLog, start: int, end: int, settings: Settings, how_many: Callable[[Int64], Int64]
+) -> Requests:
+    """Of a basket of n items ``how_many(n)``, drawn, are shown, and the others wanted."""
     known = met_before(log, start)
     log = _remembered(log)
     session = log.session()
@@ -60,7 +83,7 @@ def basket_completion(log: EncodedLog, start: int, end: int, settings: Settings)
     _, first = np.unique(session[bought] * len(log.item_ids) + log.item[bought], return_index=True)
     in_baskets = _of_several(bought[first], session)
     row = _of_several(in_baskets[known[log.item[in_baskets]]], session)
-    is_shown = _random_half(session[row])
+    is_shown = _drawn(session[row], how_many)
     hidden, shown = row[~is_shown], np.sort(row[is_shown])
     baskets, offsets = np.unique(session[hidden], return_index=True)
     begin = np.searchsorted(session, baskets)
@@ -106,12 +129,20 @@ def _of_several(row: Int64, session: Int64) -> Int64:
     return row[counts[inverse] > 1]
 
 
-def _random_half(basket: Int64) -> Bool:
-    """bool[n]: a half of each basket's rows, the smaller one where it is odd; ``basket`` int64[n] is sorted."""
+def _half(size: Int64) -> Int64:
+    return size // 2
+
+
+def _one(size: Int64) -> Int64:
+    return np.ones_like(size)
+
+
+def _drawn(basket: Int64, how_many: Callable[[Int64], Int64]) -> Bool:
+    """bool[n]: ``how_many`` of each basket's rows; ``basket`` int64[n] is sorted."""
     order = np.lexsort((np.random.default_rng(SEED).random(basket.size), basket))
     _, first, number, counts = np.unique(basket, return_index=True, return_inverse=True, return_counts=True)
     chosen = np.zeros(basket.size, dtype=bool)
-    chosen[order] = np.arange(basket.size) - first[number] < counts[number] // 2
+    chosen[order] = np.arange(basket.size) - first[number] < how_many(counts)[number]
     return chosen
 
 

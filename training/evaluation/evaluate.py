@@ -22,8 +22,10 @@ from serving.bundle import read_bundle
 from training.config import TrainingConfig
 from training.evaluation.ablations import FRESHET, ablate
 from training.evaluation.baselines import Past
+from training.evaluation.baskets import page_of_basket
 from training.evaluation.between_trainings import BetweenTrainings, between_trainings
 from training.evaluation.cold_start import NEW, ColdStart, item_groups, scores_by_group, shopper_groups
+from training.evaluation.complements import Complements, complements
 from training.evaluation.contest import SEED, Contest
 from training.evaluation.diversity import REQUESTS as FRONTIER_REQUESTS
 from training.evaluation.diversity import frontier
@@ -94,6 +96,7 @@ def evaluate(
         frontier=frontier(asked.replay.sample(FRONTIER_REQUESTS, SEED), contest.recommender),
         cold_start=_cold_start(contest, examination, asked, {name: quality[name] for name in answers}),
         shown_half=_shown_half(contest, asked, catalogue, quality),
+        complements=_complements(contest, examination),
         between_trainings=_between_trainings(contest, examination),
         conditions=_conditions(examination, contest, studies, asked, began),
     )
@@ -178,6 +181,14 @@ def _shown_half(
         from_history={name: measure(one, asked.from_history, catalogue) for name, one in answers.items()},
         gain={name: compare(quality[name], blind[name], shopper) for name in answers},
     )
+
+
+def _complements(contest: Contest, examination: Examination) -> Complements | None:
+    if examination.protocol != Protocol.BASKET_COMPLETION:
+        return None
+    logger.info("what goes with an item ...")
+    asked = contest.requests(page_of_basket, examination.requests)
+    return complements(asked.replay, contest.recommender, contest.past.log)
 
 
 def _between_trainings(contest: Contest, examination: Examination) -> BetweenTrainings | None:

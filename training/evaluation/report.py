@@ -7,6 +7,7 @@ from typing import Final
 from training.evaluation.ablations import FRESHET
 from training.evaluation.between_trainings import BetweenTrainings
 from training.evaluation.cold_start import ColdStart
+from training.evaluation.complements import COMPLEMENTS, Complements
 from training.evaluation.diversity import Frontier
 from training.evaluation.metrics import to_text
 from training.evaluation.results import Comparison, Result
@@ -79,6 +80,7 @@ class Report:
     frontier: Frontier
     cold_start: ColdStart | None
     shown_half: ShownHalf | None
+    complements: Complements | None
     between_trainings: BetweenTrainings | None
 
     def summary(self) -> str:
@@ -96,6 +98,10 @@ class Report:
         if self.shown_half is not None:
             gain = getattr(self.shown_half.gain[FRESHET], conditions.tuned_by)
             lines.append(f"{FRESHET} with half of the basket against history alone, {metric}: {gain}")
+        if self.complements is not None:
+            for name, gain in self.complements.gain.items():
+                difference = getattr(gain, conditions.tuned_by)
+                lines.append(f"{COMPLEMENTS} on the page of an item against {name}, {metric}: {difference}")
         if self.between_trainings is not None:
             gain = getattr(self.between_trainings.gain, conditions.tuned_by)
             lines.append(

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 
 from training.evaluation.ablations import FRESHET
+from training.evaluation.complements import COMPLEMENTS, ITEM
 from training.evaluation.metrics import CUTOFF, NDCG_CUTOFF, Scores
 from training.evaluation.report import METRICS, Report
 from training.evaluation.results import Comparison, Result
@@ -16,6 +17,7 @@ def to_markdown(report: Report, quality: str, frontier: str) -> str:
         f"![NDCG@10 and Recall@20 by method]({quality})",
         *_methods(report),
         *_shown_half(report),
+        *_complements(report),
         *_ablations(report),
         *_sources(report),
         *_diversity(report, frontier),
@@ -55,6 +57,25 @@ def _shown_half(report: Report) -> list[str]:
         ),
         "From the history alone:",
         _results(report.shown_half.from_history),
+    ]
+
+
+def _complements(report: Report) -> list[str]:
+    found = report.complements
+    if found is None:
+        return []
+    return [
+        "## What goes with an item",
+        f"A random item of each basket is on the page; the others are wanted. The placements {COMPLEMENTS} and "
+        f"{ITEM}, and the items that were bought most often in one visit with it.",
+        _table(
+            ["method", *METRICS.values()],
+            ([name, *_by_metric(scores)] for name, scores in found.scores.items()),
+        ),
+        f"What {COMPLEMENTS} gains, paired:",
+        _table(
+            ["against", *METRICS.values()], ([name, *_by_metric(gain)] for name, gain in found.gain.items())
+        ),
     ]
 
 

@@ -8,7 +8,7 @@ from feature_repo.schema import DAY, MINUTE, EventType
 from feature_repo.settings import Settings
 from tests.training.evaluation.asked import Described, described
 from tests.training.tiny_log import Happened, at, encoded
-from training.evaluation.baskets import basket_completion, next_basket
+from training.evaluation.baskets import basket_completion, next_basket, page_of_basket
 from training.evaluation.requests import Requests
 
 SETTINGS = Settings()
@@ -83,6 +83,18 @@ def test_half_of_a_basket_is_shown_and_the_other_half_is_wanted() -> None:
     assert sorted(one.excluded + one.wanted) == list("abcdf")
     assert (len(one.excluded), len(one.wanted)) == (2, 3)
     assert one.window == "abc" + one.excluded
+
+
+def test_the_page_of_a_basket_shows_one_item_that_is_only_looked_at_and_wants_the_others() -> None:
+    log = encoded([*HISTORY, *bought("ann", "abcdf", CUT)])
+    asked = page_of_basket(log, at(CUT), at(END), SETTINGS).replay
+    [one] = described(asked)
+    assert len(one.excluded) == 1
+    assert sorted(one.excluded + one.wanted) == list("abcdf")
+    assert one.window == "abc" + one.excluded
+    assert asked.window(0).types.tolist() == [
+        kind.code for kind in (EventType.PURCHASE, EventType.PURCHASE, EventType.VIEW, EventType.VIEW)
+    ]
 
 
 def test_from_history_alone_nothing_is_seen_of_the_basket_and_the_same_is_excluded() -> None:

@@ -116,6 +116,8 @@ def test_half_of_a_basket_tells_the_other_half(grocer: Settings, tmp_path: Path)
         assert report.shown_half.gain[method].recall_at_20.absolute.lower > 0.3
         assert report.methods[method].scores.recall_at_20.mean > 0.9
     assert report.shown_half.gain[POPULARITY].recall_at_20.absolute.mean == 0
+    assert report.complements is not None
+    assert all(scores.recall_at_20.mean > 0.9 for scores in report.complements.scores.values())
     assert report.cold_start is None
     assert {path.name for path in tmp_path.iterdir()} == {JSON, MARKDOWN, PLOT, FRONTIER}
 
@@ -127,7 +129,7 @@ def test_next_baskets_are_asked_of_each_customer_once(grocer: Settings, tmp_path
     assert report.conditions.ceiling == 1
     scores = {name: result.scores.recall_at_20.mean for name, result in report.methods.items()}
     assert all(0 < score < 0.5 for score in scores.values())  # nobody can know which dish is next
-    assert (report.cold_start, report.shown_half, report.between_trainings) == (None, None, None)
+    assert (report.cold_start, report.shown_half, report.complements, report.between_trainings) == (None,) * 4
 
 
 @pytest.mark.slow

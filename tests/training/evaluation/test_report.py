@@ -19,6 +19,7 @@ from training.evaluation.cold_start import (
     scores_by_group,
     shopper_groups,
 )
+from training.evaluation.complements import COMPLEMENTS, COUNTS, Complements
 from training.evaluation.diversity import DIALS, DialPoint, Similarity
 from training.evaluation.metrics import CUTOFF, NO_ITEM
 from training.evaluation.next_item import next_item
@@ -101,6 +102,9 @@ def report() -> Report:
         },
         cold_start=ColdStart({NEW: scores, "3+": scores}, {"1-5": scores}, 0.25, scores[BASELINE]),
         shown_half=ShownHalf(results, {FRESHET: against[BASELINE]}),
+        complements=Complements(
+            {COMPLEMENTS: scores[FRESHET], COUNTS: scores[BASELINE]}, {COUNTS: against[BASELINE]}
+        ),
         between_trainings=BetweenTrainings(
             {STATIC: scores[BASELINE], REFRESHED: scores[FRESHET]}, against[BASELINE], 0.125, refreshes=23
         ),
@@ -134,6 +138,7 @@ def test_a_page_has_every_table_and_every_row_all_its_cells() -> None:
         STATIC,
         "anew 23 times",
         "12.5% had",
+        "What complements gains",
         "DPP | 0.5",
     ):
         assert name in page
@@ -144,22 +149,30 @@ def test_a_page_has_every_table_and_every_row_all_its_cells() -> None:
 
 def test_what_a_protocol_does_not_ask_has_no_section() -> None:
     page = to_markdown(
-        replace(report(), cold_start=None, shown_half=None, between_trainings=None), PLOT, FRONTIER
+        replace(report(), cold_start=None, shown_half=None, complements=None, between_trainings=None),
+        PLOT,
+        FRONTIER,
     )
     assert "Cold start" not in page
     assert "half of the basket" not in page
+    assert "goes with an item" not in page
     assert "Between trainings" not in page
 
 
 def test_the_summary_names_the_best_baseline_and_the_ceiling() -> None:
-    text = replace(report(), shown_half=None, between_trainings=None).summary()
+    text = replace(report(), shown_half=None, complements=None, between_trainings=None).summary()
     *_, ceiling, difference = text.splitlines()
     assert ceiling == "75.0% of 4 targets were known before 2025-11-01T00:00:00+00:00"
     assert difference.startswith("Freshet against popularity, NDCG@10: +")
 
 
 def test_the_summary_of_basket_completion_says_what_the_shown_half_was_worth() -> None:
-    assert "with half of the basket against history alone" in report().summary().splitlines()[-2]
+    assert "with half of the basket against history alone" in report().summary().splitlines()[-3]
+
+
+def test_the_summary_says_what_complements_gains() -> None:
+    line = report().summary().splitlines()[-2]
+    assert line.startswith("complements on the page of an item against co-purchase counts, NDCG@10: +")
 
 
 def test_the_summary_says_what_refreshing_was_worth() -> None:
