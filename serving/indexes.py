@@ -15,6 +15,10 @@ class Neighbours:
     items: Int32
     scores: Float32
 
+    def best(self, size: int) -> "Neighbours":
+        """The ``size`` best of each item."""
+        return Neighbours(self.items[:, :size], self.scores[:, :size])
+
 
 @dataclass(frozen=True)
 class PopularityLists:

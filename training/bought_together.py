@@ -11,7 +11,7 @@ from feature_repo.session_features import UNKNOWN_ITEM
 from serving.indexes import Neighbours
 from training.neighbours import best_per_row
 
-NEIGHBOURS: Final = 100
+NEIGHBOURS: Final = 200
 LARGEST_BASKET: Final = 256
 """Items of a basket; of what a wholesaler orders no two belong together, and pairs grow with the square."""
 SIZE_POWER: Final = 0.7

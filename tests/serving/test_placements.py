@@ -136,7 +136,7 @@ pages: list[dict[str, Any]] = [{"item_ids": ["kettle"]}, {"cart": ["kettle"]}]
 @pytest.mark.parametrize("page", pages)
 async def test_complements_are_what_is_bought_with_the_page_or_the_cart(api: Api, page: Any) -> None:
     slate = await api.recommend(visitor_id="vera", placement="complements", k=2, context=page)
-    assert item_ids(slate) == list(BOUGHT_TOGETHER["kettle"])
+    assert set(item_ids(slate)) == set(BOUGHT_TOGETHER["kettle"])
     assert [item["sources"] for item in slate["items"]] == [["bought_together"]] * 2
 
 
