@@ -39,6 +39,7 @@ class VectorIndex:
     def __init__(self, vectors: Float32, inverted: faiss.Index | None) -> None:
         self.vectors = vectors
         self._inverted = inverted
+        faiss.omp_set_num_threads(1)  # to wake a second thread takes longer than a search
 
     @classmethod
     def of(cls, vectors: Float32) -> Self:
