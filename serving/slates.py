@@ -88,9 +88,9 @@ class Slates:
         until = time.monotonic() + self._settings.slate_seconds
         with self._metrics.stage("hydrate"):
             shopper, degraded = await self._hydrate(request)
-            question = self._question(request, shopper, seed_of(request_id), as_of)
-            if given is not None:
-                question = replace(question, given=given)
+            key = self._known_key(shopper.user_id, request.visitor_id, bundle.manifest)
+            question = self._question(request, shopper, key, as_of)
+            question = replace(question, given=given, seed=seed_of(request_id))
             activity, catalog_state = self.activity.of(bundle), bundle.catalog_state
             query = question.encode(bundle, activity)
         slate, left_out = await self._deadlines.recommend(recommender, query, until)
@@ -167,12 +167,13 @@ class Slates:
             self.log_state.note(away=bool(missing))
         return shopper, missing
 
-    def _question(self, request: RecommendationRequest, shopper: Shopper, seed: int, as_of: int) -> Question:
-        """All that a slate for the request depends on, but for the items of the caller."""
-        manifest = self._model.recommender.bundle.manifest
+    def _question(
+        self, request: RecommendationRequest, shopper: Shopper, shopper_key: str | None, as_of: int
+    ) -> Question:
+        """What a shopper asks, who may be known to the model by the key."""
         return Question(
             events=shopper.window,
-            shopper_key=self._known_key(shopper.user_id, request.visitor_id, manifest),
+            shopper_key=shopper_key,
             as_of=as_of,
             k=request.k,
             context_items=request.context.item_ids,
@@ -184,7 +185,6 @@ class Slates:
             plan=self.placements[request.placement].plan(request.diversity),
             exposures=shopper.exposures,
             shown=request.page.shown if request.page else (),
-            seed=seed,
         )
 
     def _known_key(self, user_id: str | None, visitor_id: str | None, manifest: Manifest) -> str | None:
