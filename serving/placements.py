@@ -105,13 +105,18 @@ class Placement(Declared):
 _FILE: Final = TypeAdapter(dict[Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,63}$")], Placement])
 
 
+def placements_of(own: Path | None) -> Mapping[str, Placement]:
+    """The shipped placements, by name, and a shop's own, which take the place of those of the same name."""
+    return {**read_placements(SHIPPED), **(read_placements(own) if own else {})}
+
+
 def read_placements(path: Path) -> Mapping[str, Placement]:
     """The placements of a file, by name. Raises InputError that names the line of what is wrong."""
     try:
         text = path.read_text(encoding="utf-8")
         tree = yaml.compose(text, Loader=yaml.SafeLoader)
         require_distinct(tree, path)
-        placements = _FILE.validate_python(yaml.safe_load(text))
+        return _FILE.validate_python(yaml.safe_load(text))
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"placements cannot be read: {error}") from None
     except yaml.MarkedYAMLError as error:
@@ -123,7 +128,3 @@ def read_placements(path: Path) -> Mapping[str, Placement]:
         line, keys = find(tree, wrong["loc"])
         where = ".".join([*keys, str(wrong["loc"][-1])] if wrong["type"] == "missing" else keys)
         raise InputError(f"{path}, line {line}: {where}: {wrong['msg']}") from None
-    for name, asked in ((HOME, "requests that name none"), (RERANK, "POST /v1/rerank")):
-        if name not in placements:
-            raise InputError(f"{path} declares no placement {name}, which answers {asked}")
-    return placements

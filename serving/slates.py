@@ -22,7 +22,7 @@ from serving.in_time.deadlines import Deadlines
 from serving.live_activity import LiveActivity
 from serving.live_model import LiveModel
 from serving.metrics import Metrics
-from serving.placements import SHIPPED, read_placements
+from serving.placements import placements_of
 from serving.plan import RankedBy
 from serving.query import Filters, Question
 from serving.reranking import MAX_SHOWN, PageToken
@@ -58,7 +58,7 @@ class Slates:
         metrics: Metrics,
     ) -> None:
         self.log_state = LogState()
-        self.placements = read_placements(settings.placements or SHIPPED)
+        self.placements = placements_of(settings.placements)
         activity_journal = StateJournal(settings.replay_dir / ACTIVITY)
         self.activity = LiveActivity(log, model, activity_journal)
         self.served_log = ServedLog(
@@ -223,8 +223,8 @@ def slate_items(shown: ServedItems, calibration: Calibration) -> list[SlateItem]
         shown.brought.tolist(),
         shown.propensity.tolist(),
         shown.placed_by,
-        _numbers(calibration.click(shown.scores)),
-        _numbers(calibration.purchase(shown.scores)),
+        _numbers(calibration.click(shown.ranked_scores())),
+        _numbers(calibration.purchase(shown.ranked_scores())),
         strict=True,
     )
     return [

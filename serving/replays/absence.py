@@ -71,7 +71,10 @@ def fate_of(item_id: str, answer: Answer) -> Fate:
         return Fate(Stage.UNKNOWN, f"model {bundle.manifest.version} does not know it")
     places = (answer.slate.items == item).nonzero()[0]
     if places.size:
-        return Fate(Stage.SHOWN, f"it is at place {places[0] + 1}")
+        rule = answer.slate.placed_by[places[0]]
+        return Fate(
+            Stage.SHOWN, f"it is at place {places[0] + 1}" + (f", by the rule {rule}" if rule else "")
+        )
     lost = _not_admitted(item_id, item, answer) or _not_found(item, answer)
     return lost or _not_chosen(item, answer)
 
@@ -109,7 +112,7 @@ def _failed(item: int, answer: Answer) -> Iterator[str]:
         f"the request's {name}": replace(question, filters=Filters(**{name: value}), plan=FOR_ANYTHING)
         for name, value in _set(question.filters, Filters())
     } | {
-        f"the placement's {name}": replace(
+        f"the placement's {_WORDS.get(name, name)}": replace(
             question, filters=Filters(), plan=replace(FOR_ANYTHING, **{name: value})
         )
         for name, value in _set(question.plan, FOR_ANYTHING)
@@ -154,10 +157,7 @@ def _not_chosen(item: int, answer: Answer) -> Fate:
     place = int(places[0])
     ranked = f"it is ranked at place {place + 1} of {size}"
     if place >= slate.items.size:
-        scores = (
-            f"with a score of {by_merit.scores[place]:.4g}; the last of the slate has {slate.scores[-1]:.4g}"
-        )
-        return Fate(Stage.OUTRANKED, f"{ranked}, {scores}")
+        return Fate(Stage.OUTRANKED, f"{ranked}, and the slate has {slate.items.size}")
     guilty = [
         name
         for name, without in _without_a_rule(plan)
@@ -166,6 +166,8 @@ def _not_chosen(item: int, answer: Answer) -> Fate:
     return Fate(Stage.RULED_OUT, f"{ranked}, but kept out by {' or '.join(guilty) or TOGETHER}")
 
 
+_WORDS: Final = {"allowed": "filter"}
+"""What a part of the plan is called where placements are declared, if not alike."""
 TOGETHER: Final = "the rules of the placement together"
 
 

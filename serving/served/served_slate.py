@@ -32,6 +32,11 @@ class ServedItems:
     brought: Bool
     features: Float32
 
+    def ranked_scores(self) -> Float32:
+        """float32[shown]: the scores, NaN of what was filled in: that is only placed below all others."""
+        filled_in = np.isnan(self.features[: self.scores.size, _POSITION])
+        return np.where(filled_in, np.float32(np.nan), self.scores)
+
     @classmethod
     def shown(cls, slate: Slate, bundle: Bundle) -> Self:
         """The items of the slate alone."""

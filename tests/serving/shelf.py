@@ -9,7 +9,6 @@ from tests.serving.conftest import Api, BreakableLog, running_api
 from tests.tiny_bundle import publish, tiny_bundle
 
 HOME_ONLY = "home:\n  about: anything\n  sources: everything\n"
-RERANK_TOO = "rerank:\n  about: anything\n  sources: everything\n"
 
 
 def declared(folder: Path, text: str) -> Path:
@@ -22,7 +21,7 @@ def declared(folder: Path, text: str) -> Path:
 @asynccontextmanager
 async def shop_with_shelf(settings: Settings, declaration: str) -> AsyncIterator[Api]:
     """The API of the tiny shop with a shelf that is declared like this."""
-    path = declared(settings.home, f"{HOME_ONLY}{RERANK_TOO}shelf:\n  about: x\n{declaration}")
+    path = declared(settings.home, f"{HOME_ONLY}shelf:\n  about: x\n{declaration}")
     publish(settings.models_dir, tiny_bundle())
     with_shelf = settings.model_copy(update={"placements": path})
     async with running_api(with_shelf, BreakableLog(with_shelf)) as api:

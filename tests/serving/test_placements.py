@@ -10,11 +10,11 @@ import pytest
 from feature_repo.errors import InputError
 from feature_repo.schema import DAY, HOUR
 from feature_repo.settings import Settings
-from serving.placements import HOME, RERANK, SHIPPED, read_placements
+from serving.placements import HOME, SHIPPED, placements_of, read_placements
 from serving.plan import EVERYTHING, Boost, Exploration, Fatigue, Share
 from serving.selector import Selector
 from tests.serving.conftest import Api, Fields, click, item_ids
-from tests.serving.shelf import HOME_ONLY, RERANK_TOO, declared, shop_with_shelf
+from tests.serving.shelf import HOME_ONLY, declared, shop_with_shelf
 from tests.tiny_bundle import BOUGHT_TOGETHER, CATEGORY_OF, NAMES, TRENDING
 
 
@@ -65,8 +65,6 @@ from tests.tiny_bundle import BOUGHT_TOGETHER, CATEGORY_OF, NAMES, TRENDING
             "line 4: home.caps.seller: .*'category', 'department' or 'brand'",
         ),
         ("home: [\n", "line 2: "),
-        ("shelf:\n  about: x\n  sources: everything\n", "declares no placement home"),
-        (HOME_ONLY, "declares no placement rerank"),
         ("", "line 1: .*dictionary"),
         (f"{HOME_ONLY}My Shelf:\n  about: x\n  sources: everything\n", "line 4: My Shelf"),
     ],
@@ -83,9 +81,15 @@ def test_a_file_that_is_not_there_is_told() -> None:
 
 def test_a_placement_is_added_by_declaring_it(tmp_path: Path) -> None:
     shelf = "shelf:\n  about: x\n  sources:\n    popular: {quota: 7}\n    trending: {quota: 3, weight: 0.5}\n"
-    placements = read_placements(declared(tmp_path, HOME_ONLY + shelf + RERANK_TOO))
-    assert list(placements) == [HOME, "shelf", RERANK]
+    placements = placements_of(declared(tmp_path, shelf))
+    assert set(placements) == {*read_placements(SHIPPED), "shelf"}
     assert placements["shelf"].plan(None).mixture == {"popular": Share(7, 1.0), "trending": Share(3, 0.5)}
+
+
+def test_a_placement_of_ones_own_takes_the_place_of_the_shipped_one(tmp_path: Path) -> None:
+    placements = placements_of(declared(tmp_path, HOME_ONLY))
+    assert placements[HOME].about == "anything"
+    assert set(placements) == set(placements_of(None)) == set(read_placements(SHIPPED))
 
 
 def test_rules_are_declared_in_words_for_people(tmp_path: Path) -> None:
@@ -100,7 +104,7 @@ def test_rules_are_declared_in_words_for_people(tmp_path: Path) -> None:
   explore: {slots: [10, 5], newer_than_days: 7}
   pin: {lamp: 1, desk: 3}
 """
-    plan = read_placements(declared(tmp_path, HOME_ONLY + shelf + RERANK_TOO))["shelf"].plan(0.25)
+    plan = read_placements(declared(tmp_path, shelf))["shelf"].plan(0.25)
     assert plan.allowed == Selector(categories=["home", "office"], min_price=5)
     assert plan.boosts == [
         Boost(2, Selector(brands=["fern"])),
@@ -121,12 +125,7 @@ def test_what_is_shipped_is_right_and_home_asks_every_source() -> None:
 def test_the_examples_of_the_documentation_are_right(tmp_path: Path) -> None:
     page = (Path(__file__).parents[2] / "docs/placements.md").read_text()
     examples = "\n".join(re.findall(r"```yaml\n(.*?)```", page, re.DOTALL))
-    assert list(read_placements(declared(tmp_path, examples + RERANK_TOO))) == [
-        HOME,
-        "newsletter",
-        "shelf",
-        RERANK,
-    ]
+    assert list(read_placements(declared(tmp_path, examples))) == [HOME, "newsletter", "shelf"]
 
 
 pages: list[dict[str, Any]] = [{"item_ids": ["kettle"]}, {"cart": ["kettle"]}]
