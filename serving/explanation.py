@@ -10,7 +10,8 @@ from feature_repo.ranking_features import RANKING_COLUMNS, SOURCES
 from feature_repo.schema import EventType, Item
 from feature_repo.session_features import Window, recent_items
 from serving.bundle import Bundle
-from serving.plan import Rule
+from serving.in_time.attempt import Rung
+from serving.plan import RankedBy, Rule
 from serving.query import Query, Slate
 from serving.ranking import in_session
 from serving.sources.source import RECENT_ITEMS
@@ -64,7 +65,12 @@ def explain(bundle: Bundle, query: Query, slate: Slate) -> list[Explanation]:
     place = {item: row for row, item in enumerate(slate.candidates.items.tolist())}
     rows = [place.get(item) for item in slate.items.tolist()]
     ranked = [row for row in rows if row is not None]
-    contributions = iter(_contributions(bundle, slate.features[ranked]))
+    by_rankers = (
+        slate.ranked_by in {Rung.RANKERS, Rung.FIRST_TREES} and query.plan.ranked_by != RankedBy.SOURCES
+    )
+    contributions = iter(
+        _contributions(bundle, slate.features[ranked]) if by_rankers else [[] for _ in ranked]
+    )
     return [
         Explanation(Reason("popular in the shop"), [])
         if row is None

@@ -13,7 +13,7 @@ from feature_repo.event_log import Verdict
 from feature_repo.schema import ID_PATTERN, MAX_QUERY_LENGTH, EventType
 from serving.in_time.attempt import Rung
 from serving.placements import HOME, RERANK
-from serving.plan import Group, Rule
+from serving.plan import Group, RankedBy, Rule
 from serving.query import DEFAULT_SLATE_SIZE
 from serving.reranking import PageToken
 
@@ -299,7 +299,9 @@ class Recommendations(BaseModel):
     degraded: list[str] = Field(
         description="What had to be left out: session_window, or sources that failed or came too late."
     )
-    ranked_by: Rung = Field(description="Who put the items in order; all but rankers for lack of time.")
+    ranked_by: RankedBy | Rung = Field(
+        description="Who put the items in order: as the placement says, or a lesser one for lack of time."
+    )
     relaxed: list[Group | Literal[Rule.PIN]] = Field(
         description="Rules of the placement that this page does not keep: caps by their group, or `pin`."
     )

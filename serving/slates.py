@@ -127,7 +127,7 @@ class Slates:
             model_version=bundle.manifest.version,
             degraded=degraded,
             relaxed=list(slate.relaxed),
-            ranked_by=slate.ranked_by,
+            ranked_by=question.plan.ranked_by if slate.ranked_by == Rung.RANKERS else slate.ranked_by,
             next_page=_next_page(request.page, shown, bundle.manifest.version) if slate.more else None,
             feature_age=age,
         )

@@ -82,3 +82,13 @@ def test_what_fills_a_slate_up_is_popular() -> None:
     assert [one.reason.text for one in told[1:]] == ["popular in the shop"] * 2
     assert told[1].contributions == []
     assert {NAMES[item] for item in slate.items} >= {"mug"}
+
+
+async def test_what_the_rankers_did_not_order_has_no_contributions_of_theirs(api: Api) -> None:
+    page = {"item_ids": ["kettle"]}
+    by_sources = await api.recommend(placement="substitutes", context=page, explain=True, k=2)
+    assert by_sources["ranked_by"] == "sources"
+    assert by_sources["items"]
+    for item in by_sources["items"]:
+        assert item["explanation"]["reason"]
+        assert item["explanation"]["contributions"] == []
