@@ -99,9 +99,10 @@ class Plan:
     """What a slate is made of.
 
     same: what an item must share with the first that the page is about; beyond: of which an item must share none
-    with what the shopper has bought; allowed: what every item must be; boosts: those of an item multiply; pins: the
-    id of the item that holds a place of the listing, by the place, from 0; caps: most items of a group on a page,
-    the most important first; diversity: 0 for the order as it is, up to 1 for items that differ above all.
+    with what the shopper has bought or in the cart; allowed: what every item must be; boosts: those of an item
+    multiply; pins: the id of the item that holds a place of the listing, by the place, from 0; caps: most items of
+    a group on a page, the most important first; diversity: 0 for the order as it is, up to 1 for items that differ
+    above all.
     """
 
     mixture: Mixture = field(default_factory=lambda: EVERYTHING)

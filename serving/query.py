@@ -92,7 +92,7 @@ class Question:
                 _allowed(bundle, self.filters.selector()),
                 _allowed(bundle, self.plan.allowed),
                 self._alike(bundle, page),
-                self._beyond(bundle, window, user),
+                self._beyond(bundle, window, user, page),
             ),
             plan=self.plan,
             given=None if self.given is None else np.unique(bundle.known(self.given)),
@@ -118,14 +118,14 @@ class Question:
         mine = groups[page.items[0]]
         return None if mine < 0 else groups == mine
 
-    def _beyond(self, bundle: Bundle, window: Window, user: UserRow) -> Bool | None:
-        """bool[items]: those of groups that the shopper has not bought from; None for all."""
+    def _beyond(self, bundle: Bundle, window: Window, user: UserRow, page: Page) -> Bool | None:
+        """bool[items]: those of groups that the shopper has not bought from, nor is about to; None for all."""
         if self.plan.beyond is None:
             return None
         groups: Int32 = getattr(bundle.items, self.plan.beyond)
         bought = window.items[(window.types == EventType.PURCHASE.code) & (window.items != UNKNOWN_ITEM)]
         before = user.history.items[user.history.purchases > 0]
-        return (groups >= 0) & ~np.isin(groups, groups[np.concatenate([bought, before])])
+        return (groups >= 0) & ~np.isin(groups, groups[np.concatenate([bought, before, page.cart])])
 
 
 @dataclass(frozen=True)

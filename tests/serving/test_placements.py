@@ -220,6 +220,14 @@ async def test_cross_category_leaves_out_the_categories_that_the_shopper_has_bou
 
 
 @pytest.mark.anyio
+async def test_what_is_in_the_cart_counts_as_bought(api: Api) -> None:
+    asked = {"placement": "cross_category", "k": 4, "context": {"cart": ["kettle"]}}
+    slate = item_ids(await api.recommend(visitor_id="vera", **asked))
+    assert slate
+    assert CATEGORY_OF["kettle"] not in {CATEGORY_OF[item] for item in slate}
+
+
+@pytest.mark.anyio
 async def test_what_a_user_bought_long_ago_counts_as_bought(api: Api) -> None:
     bundle = api.service.model.recommender.bundle
     user = bundle.shopper_keys[0]
