@@ -117,6 +117,7 @@ class Hurried:
         self._measure = measure
         self._clock = clock
         self._asking: str | None = None
+        self._has_asked = False
         self._given_up = False
 
     @contextmanager
@@ -127,9 +128,15 @@ class Hurried:
             yield
 
     def ask(self, source: str, find: Callable[[], Retrieved]) -> Retrieved:
-        """What the source finds; nothing, and it is left out, once time is up, its breaker is open or it fails."""
+        """What the source finds; nothing, and it is left out, once time is up, its breaker is open or it fails.
+
+        Raises TimeoutError when time is up before any source was asked.
+        """
         self._go_on()
         started = self._clock()
+        if started >= self._until and not self._has_asked:
+            raise TimeoutError
+        self._has_asked = True
         if started >= self._until or not self._breakers.lets_through(source):
             self.left_out.append(source)
             return NOTHING

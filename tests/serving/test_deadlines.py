@@ -165,6 +165,12 @@ def test_when_time_is_up_the_sources_that_are_left_are_not_asked() -> None:
     assert attempt.left_out == ["popular"]
 
 
+def test_when_time_is_up_before_any_source_was_asked_the_attempt_is_over() -> None:
+    attempt = Hurried(1.0, Breakers(), Pace(), Metrics().stage, clock=lambda: 1.0)
+    with pytest.raises(TimeoutError):
+        attempt.ask("content", Hanging())
+
+
 async def test_threads_that_are_stuck_are_bounded_and_come_back() -> None:
     workers, hanging = Workers(), Hanging()
     for _ in range(MOST_STUCK):
