@@ -1,6 +1,6 @@
 """What a slate costs in a shop of 100,000 items and 100,000 shoppers, beside its floor and beside Feast's read.
 
-Part of ``make bench``; alone: ``python -m tests.bench_slates``. The floor is what nobody can do without: HTTP, a
+Run by ``make bench-slates``. The floor is what nobody can do without: HTTP, a
 round trip to Redis, one search among the items' vectors, one prediction of the candidates. All of it in one run,
 since machines differ and are shared.
 """
