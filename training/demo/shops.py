@@ -12,6 +12,8 @@ _SIZE: Final = ("--users", "3000", "--items", "1500", "--events", "80000")
 """Large enough to learn from, small enough for a demo to be up in a few minutes."""
 _LIGHT: Final = {"training_epochs": 1, "training_examples": 60_000, "training_requests": 3_000}
 """A model nearly as good as the default's, in a third of the time."""
+_PATIENT: Final = {"slate_seconds": 0.5}
+"""Trainings and Airflow share the machine with the server: a slate is to show what it is, not that they do."""
 _MAPS: Final = Path(__file__).parents[1] / "maps"
 _LOGS: Final = {
     "online_retail": "transactions_train.parquet",
@@ -31,11 +33,12 @@ class Shop:
 def find_shop(settings: Settings, name: str | None, data: Path | None) -> Shop:
     """The real shop of that name, whose log lies under ``data``; the simulated one where there is no name.
 
-    Its trainings are light, unless the settings say otherwise.
+    Its trainings are light and its slates patient, unless the settings say otherwise.
     Raises InputError when there is no such shop or no such file.
     """
-    lighter = {field: value for field, value in _LIGHT.items() if field not in settings.model_fields_set}
-    settings = settings.model_copy(update=lighter)
+    of_demo = {**_LIGHT, **_PATIENT}
+    unsaid = {field: value for field, value in of_demo.items() if field not in settings.model_fields_set}
+    settings = settings.model_copy(update=unsaid)
     return _simulated_shop(settings) if name is None else _real_shop(settings, name, data)
 
 
