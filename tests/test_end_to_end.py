@@ -31,6 +31,8 @@ REAL_SHOPS = {
 
 LIGHTLY = {"FRESHET_TRAINING_EXAMPLES": "60000", "FRESHET_TRAINING_REQUESTS": "3000"}
 """What a training does is the same, only less of it."""
+PATIENTLY = {"FRESHET_SLATE_SECONDS": "5"}
+"""A slate is what it is on a machine of its own."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,7 @@ class Shop:
     @classmethod
     def at(cls, home: Path) -> "Shop":
         ports = {"FRESHET_PORT": str(free_port()), "FRESHET_REDIS_PORT": str(free_port())}
-        return cls(home, {**os.environ, "FRESHET_HOME": str(home), **ports, **LIGHTLY})
+        return cls(home, {**os.environ, "FRESHET_HOME": str(home), **ports, **LIGHTLY, **PATIENTLY})
 
     def run(self, *command: str | Path) -> str:
         done = subprocess.run(

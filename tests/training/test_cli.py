@@ -192,7 +192,11 @@ def test_train_prints_scores_and_verdict(trained: TrainedShop, freshet: Freshet)
 @pytest.mark.integration
 def test_ingest_moves_the_log_into_the_archive(freshet: Freshet) -> None:
     port = str(free_port())
-    environment = {"FRESHET_REDIS_PORT": port, "FRESHET_REDIS_TIMEOUT_SECONDS": "5"}
+    environment = {
+        "FRESHET_REDIS_PORT": port,
+        "FRESHET_REDIS_TIMEOUT_SECONDS": "5",
+        "FRESHET_SLATE_SECONDS": "5",
+    }
     settings = Settings(home=freshet.home, redis_port=int(port), redis_timeout_seconds=5)
 
     async def log(url: str) -> None:

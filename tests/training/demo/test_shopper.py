@@ -30,6 +30,7 @@ def api(trained: TrainedShop, tmp_path_factory: pytest.TempPathFactory) -> Itera
         "FRESHET_HOME": str(home),
         "FRESHET_PORT": str(port),
         "FRESHET_REDIS_PORT": str(free_port()),
+        "FRESHET_SLATE_SECONDS": "5",
     }
     freshet = Path(sys.executable).with_name("freshet")
     with (
