@@ -35,6 +35,8 @@ from tests.faulty_server import HANG
 SHARE_OF_CAPACITY: Final = 0.4
 CONNECTIONS: Final = 32
 SHOPPERS: Final = 500
+LIGHTLY: Final = {"FRESHET_TRAINING_EXAMPLES": "60000", "FRESHET_TRAINING_REQUESTS": "3000"}
+"""How well a model is trained is nothing here."""
 SECONDS: Final = 10.0
 """Of each outage."""
 
@@ -73,7 +75,7 @@ def prepare(home: Path) -> None:
     environment = {**os.environ, "FRESHET_HOME": str(home)}
     files = [f"--{name}={home / 'simulated' / name}.parquet" for name in ("events", "items")]
     for command in (["simulate"], ["import", *files, "--shift-to-now"], ["train", "--epochs", "1"]):
-        freshet(command, environment)
+        freshet(command, {**environment, **LIGHTLY})
 
 
 def outages(home: Path, seconds: float) -> Iterator[tuple[str, Answers]]:
@@ -91,9 +93,10 @@ def outages(home: Path, seconds: float) -> Iterator[tuple[str, Answers]]:
             print(f"{capacity:.0f} slates/s at most; {rate:.0f} come in a second", flush=True)
 
             def during(trouble: Callable[[], None], rate: float = rate) -> Answers:
+                before = slates(server.port)
                 with ThreadPoolExecutor(1) as pool:
                     asked = pool.submit(in_own_process, Asked(server.port, rate, seconds))
-                    time.sleep(seconds / 4)
+                    wait_until(lambda: slates(server.port) > before)  # shoppers have begun to come
                     trouble()
                     return asked.result()
 
@@ -149,6 +152,13 @@ def hanging(home: Path) -> Iterator[None]:
         yield
     finally:
         (home / HANG).unlink()
+
+
+def slates(port: int) -> float:
+    """So many the server has made."""
+    with connected(port) as ask:
+        said = ask("/metrics", None).decode().splitlines()
+    return sum(float(line.split()[-1]) for line in said if line.startswith("freshet_slates_total"))
 
 
 def publish_corrupt(models: Path) -> None:
