@@ -39,8 +39,13 @@ class TextIndex:
         terms = [grams(text) for text in texts]
         if not any(terms):
             return cls(None)
+        # In an order of their own: bm25s would number the pieces otherwise in each process.
+        pieces = sorted({piece for of_item in terms for piece in of_item})
+        number = {piece: number for number, piece in enumerate(pieces)}
         retriever = bm25s.BM25(k1=SATURATION, b=LENGTH)
-        retriever.index(terms, show_progress=False)
+        retriever.index(
+            ([[number[piece] for piece in of_item] for of_item in terms], number), show_progress=False
+        )
         return cls(retriever)
 
     def scores(self, query: str) -> Float32:

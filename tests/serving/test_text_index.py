@@ -3,9 +3,10 @@
 from pathlib import Path
 
 import numpy as np
+import orjson
 import pytest
 
-from serving.text_index import NO_TEXT, TextIndex
+from serving.text_index import FILES, NO_TEXT, TextIndex
 
 TITLES = [
     "Red enamel teapot",
@@ -57,3 +58,10 @@ def test_a_shop_without_texts_finds_nothing(tmp_path: Path) -> None:
     TextIndex.of(["", "!"]).save(tmp_path)
     assert not list(tmp_path.iterdir())
     assert TextIndex.load(tmp_path).scores("teapot").size == NO_TEXT.scores("teapot").size == 0
+
+
+def test_the_same_texts_make_the_same_files_in_every_process(tmp_path: Path) -> None:
+    TextIndex.of(["red lamp shade", "steel kettle", ""]).save(tmp_path)
+    pieces = orjson.loads((tmp_path / FILES["vocab_name"]).read_bytes())
+    numbered = sorted((piece for piece in pieces if piece), key=pieces.__getitem__)
+    assert numbered == sorted(numbered)  # a set's order differs from process to process
