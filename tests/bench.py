@@ -8,7 +8,6 @@ import itertools
 import os
 import sys
 import tempfile
-from pathlib import Path
 
 import pyarrow.parquet as pq
 
@@ -16,7 +15,7 @@ from feature_repo.schema import Item
 from tests import bench_click, bench_ingest
 from tests.bench_load import Load, one_after_another
 from tests.bench_server import FRESHET, REDIS_PATIENCE, running
-from tests.bench_setup import freshet
+from tests.bench_setup import make_shop
 from tests.bench_table import print_header, print_machine, print_row
 
 
@@ -34,11 +33,7 @@ def main() -> int:
     """Print the tables; returns 1 when a slate missed a click or an event costs more than it may, else 0."""
     with tempfile.TemporaryDirectory() as home:
         environment = {**os.environ, "FRESHET_HOME": home, "FRESHET_SLATE_SECONDS": str(REDIS_PATIENCE)}
-        folder = Path(home) / "simulated"
-        files = [f"--{name}={folder / name}.parquet" for name in ("events", "items")]
-        for command in (["simulate"], ["import", *files, "--shift-to-now"], ["train", "--epochs", "3"]):
-            print("freshet", *command, flush=True)
-            freshet(command, environment)
+        folder = make_shop(environment, 3)
         items = pq.read_table(folder / "items.parquet")[Item.ID].to_pylist()
         print_machine()
         print_header(f"slates of {len(items)} items")

@@ -32,7 +32,7 @@ from serving.live_version import read_live_bundle
 from tests.bench_client import connected
 from tests.bench_load import Driven, Load, at_rate, one_after_another
 from tests.bench_server import FRESHET, RunningServer, running
-from tests.bench_setup import freshet
+from tests.bench_setup import make_shop
 from tests.bench_table import print_header, print_machine, print_row
 from tests.bench_wrk import wrk
 from training.features import bring_online, build_features
@@ -62,14 +62,9 @@ def main() -> int:
 
 
 def prepare(home: str) -> None:
-    """Make the shop, train on it, and bring its item features online where Feast reads them."""
-    environment = {**os.environ, "FRESHET_HOME": home, **LIGHT_TRAINING}
-    folder = Path(home) / "simulated"
-    files = [f"--{name}={folder / name}.parquet" for name in ("events", "items")]
+    """Make the shop, and train on it."""
     size = [f"--items={ITEMS}", f"--users={SHOPPERS}", f"--events={EVENTS}", "--days=30"]
-    for command in (["simulate", *size], ["import", *files, "--shift-to-now"], ["train", "--epochs", "1"]):
-        print("freshet", *command, flush=True)
-        freshet(command, environment)
+    make_shop({**os.environ, "FRESHET_HOME": home, **LIGHT_TRAINING}, 1, *size)
 
 
 def measure(home: str) -> None:

@@ -28,7 +28,7 @@ from serving.live_version import current_version, set_current
 from tests.bench_client import connected
 from tests.bench_load import Arrivals, in_own_process
 from tests.bench_server import FRESHET, running
-from tests.bench_setup import freshet
+from tests.bench_setup import make_shop
 from tests.conftest import free_port, wait_until
 from tests.faulty_server import HANG
 
@@ -72,10 +72,7 @@ ABOVE: Final = "above capacity"
 
 def prepare(home: Path) -> None:
     """A shop with a model."""
-    environment = {**os.environ, "FRESHET_HOME": str(home)}
-    files = [f"--{name}={home / 'simulated' / name}.parquet" for name in ("events", "items")]
-    for command in (["simulate"], ["import", *files, "--shift-to-now"], ["train", "--epochs", "1"]):
-        freshet(command, {**environment, **LIGHTLY})
+    make_shop({**os.environ, "FRESHET_HOME": str(home), **LIGHTLY}, 1)
 
 
 def outages(home: Path, seconds: float) -> Iterator[tuple[str, Answers]]:

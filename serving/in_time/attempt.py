@@ -169,8 +169,7 @@ class Hurried:
     def give_up(self) -> None:
         """Nobody waits any longer: what is still being asked has missed, and nothing more is begun."""
         self._given_up = True
-        if self._asking is not None:
-            self._miss()
+        self._miss()
 
     def _miss(self) -> None:
         source, self._asking = self._asking, None

@@ -22,7 +22,7 @@ class Deadlines:
     """
 
     def __init__(self, breakers: Breakers, metrics: Metrics) -> None:
-        self.workers = Workers()
+        self._workers = Workers()
         self._breakers = breakers
         self._pace = Pace()
         self._metrics = metrics
@@ -33,7 +33,7 @@ class Deadlines:
         """The slate, and the sources that were left out; ``until`` is in seconds of time.monotonic."""
         attempt = Hurried(until, self._breakers, self._pace, self._metrics.stage)
         try:
-            [slate] = await self.workers.run(partial(recommender.recommend, [query], attempt), until)
+            [slate] = await self._workers.run(partial(recommender.recommend, [query], attempt), until)
         except TimeoutError:
             attempt.give_up()
         except Exception:

@@ -46,7 +46,3 @@ class Workers:
     def _is_free(self, working: asyncio.Future[Result]) -> None:
         self._stuck -= 1
         working.exception()  # whatever it was, nobody asks any more
-
-    def shut_down(self) -> None:
-        """Begin nothing more."""
-        self._pool.shutdown(wait=False, cancel_futures=True)

@@ -9,10 +9,10 @@ import pyarrow.parquet as pq
 
 from feature_repo.errors import GoneError, InputError
 from serving.in_time.attempt import Rung
-from serving.query import Question
 from serving.served.date_folder import folder_of
 from serving.served.question_text import from_text
 from serving.served.served_log import ITEMS, REQUESTS, Served
+from serving.served.served_slate import ServedRequest
 
 
 class LoggedItem(NamedTuple):
@@ -25,21 +25,9 @@ class LoggedItem(NamedTuple):
 
 
 @dataclass(frozen=True, kw_only=True)
-class LoggedRequest:
-    """One answered request: see ServedSlate. ``items``: the slate, in its order."""
+class LoggedRequest(ServedRequest):
+    """One answered request, as it was written down. ``items``: the slate, in its order."""
 
-    request_id: str
-    user_id: str | None
-    visitor_id: str | None
-    placement: str | None
-    model_version: str
-    bundle: str
-    question: Question
-    candidates: int
-    catalog_state: str | None
-    activity_state: str | None
-    degraded: Sequence[str]
-    ranked_by: Rung
     items: Sequence[LoggedItem]
 
     @classmethod

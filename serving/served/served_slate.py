@@ -68,8 +68,8 @@ class ServedItems:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ServedSlate:
-    """One answered request.
+class ServedRequest:
+    """One answered request, without its slate.
 
     ``user_id`` given, or found by the visitor's link; bundle: where the model's bundle stands under ``models/``;
     candidates: how many were to reach the ranker; catalog_state, activity_state: what lay over the bundle's items,
@@ -88,9 +88,15 @@ class ServedSlate:
     activity_state: str | None
     degraded: Sequence[str]
     ranked_by: Rung
-    items: ServedItems
 
     @property
     def as_of(self) -> int:
         """Moment of the request, in microseconds since 1970, UTC."""
         return self.question.as_of
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServedSlate(ServedRequest):
+    """One answered request, to be written down with the items of its slate."""
+
+    items: ServedItems
