@@ -1,0 +1,38 @@
+"""Loops compiled to machine code: where whole-array operations would pass over memory once for each of them."""
+
+from collections.abc import Callable
+from typing import Any, Final, TypeVar
+
+import numba
+from numba import types
+
+Loop = TypeVar("Loop", bound=Callable[..., Any])
+
+
+def _read(dtype: types.Type, dimensions: int = 1) -> types.Type:
+    """A contiguous array that is only read: one that is mapped from a file will do."""
+    return types.Array(dtype, dimensions, "C", readonly=True)
+
+
+BOOLS: Final = _read(types.boolean)
+INT32S: Final = _read(types.int32)
+INT64S: Final = _read(types.int64)
+FLOAT32S: Final = _read(types.float32)
+FLOAT64S: Final = _read(types.float64)
+INT32_ROWS: Final = _read(types.int32, 2)
+FLOAT32_ROWS: Final = _read(types.float32, 2)
+FLOAT32S_OUT: Final = types.Array(types.float32, 1, "C")
+FLOAT32_ROWS_OUT: Final = types.Array(types.float32, 2, "C")
+INT: Final = types.int64
+FLOAT32: Final = types.float32
+FLOAT64: Final = types.float64
+
+
+def compiled(*arguments: types.Type) -> Callable[[Loop], Loop]:
+    """Compile a function of such arguments when its module is imported: no request waits for a compiler.
+
+    What was compiled is kept beside the source, or where NUMBA_CACHE_DIR says. It runs without the interpreter's
+    lock. Sums may be added in any order, so that they use the whole width of the processor; not a number stays so.
+    """
+    wrapper: Any = numba.njit(arguments, cache=True, nogil=True, fastmath={"reassoc", "contract"})
+    return wrapper
