@@ -52,12 +52,12 @@ demo: $(ENVIRONMENT) ## the whole platform on this machine, until Ctrl-C; CHECK=
 	$(BIN)/freshet demo $(if $(CHECK),--check) $(if $(DATA),--data $(DATA))
 
 .PHONY: bench
-bench: $(ENVIRONMENT) ## measure ingestion, slates and 10,000 clicks that change them on this machine (about 10 minutes)
+bench: bench-slates ## measure that, ingestion, and 10,000 clicks that change slates on this machine (about 25 minutes)
 	$(BIN)/python -m tests.bench
 
 .PHONY: bench-slates
 bench-slates: $(ENVIRONMENT) ## measure a slate of 100,000 items beside its floor and Feast's read (about 10 minutes; apt-get install wrk)
-	$(BIN)/python -m tests.bench_slates
+	$(BIN)/python -m tests.bench_slates $(if $(PLOT),--plot $(PLOT))
 
 .PHONY: outages
 outages: $(ENVIRONMENT) ## kill Redis, let a source hang, publish a corrupt bundle under load, and count what shoppers got

@@ -5,11 +5,10 @@ round trip to Redis, one search among the items' vectors, one prediction of the 
 since machines differ and are shared.
 """
 
-import asyncio
+import argparse
 import os
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
@@ -20,44 +19,48 @@ import orjson
 import psutil
 import pyarrow.parquet as pq
 
-from feature_repo.arrays import Int32
-from feature_repo.feature_store import open_store
-from feature_repo.offline_store import ITEM_KEY, SNAPSHOT_SCHEMAS, View
-from feature_repo.ranking_features import RANKING_COLUMNS
-from feature_repo.redis_event_log import RedisEventLog
 from feature_repo.schema import Event
 from feature_repo.settings import Settings
-from serving.bundle import Bundle
 from serving.live_version import read_live_bundle
 from tests.bench_client import connected
+from tests.bench_floor_parts import feast_read, floor_parts
 from tests.bench_load import Driven, Load, at_rate, one_after_another
-from tests.bench_server import FRESHET, RunningServer, running
+from tests.bench_server import FRESHET, REDIS_PATIENCE, RunningServer, running
 from tests.bench_setup import make_shop
+from tests.bench_slates_plot import Costs, plot_costs
 from tests.bench_table import print_header, print_machine, print_row
-from tests.bench_wrk import wrk
-from training.features import bring_online, build_features
+from tests.bench_wrk import wrk, wrk_command
 
 ITEMS: Final = 100_000
 SHOPPERS: Final = 100_000
 EVENTS: Final = 1_500_000
-CANDIDATES: Final = 300
 HISTORY: Final = 10
 """Newest items of each shopper that the log of events gets."""
 BATCH: Final = 1000
-RATE: Final = 200
+RATES: Final = (50, 100, 200)
 RATE_SECONDS: Final = 20.0
 CONCURRENCY: Final = (1, 8, 32)
-REPEATS: Final = 200
 LIGHT_TRAINING: Final = {"FRESHET_TRAINING_EXAMPLES": "200000", "FRESHET_TRAINING_REQUESTS": "2000"}
 """What a slate costs does not depend on how well its model is trained."""
+PATIENTLY: Final = {"FRESHET_SLATE_SECONDS": str(REDIS_PATIENCE)}
+"""So that every slate is one of the rankers, however many ask at once: what a full one costs is to be seen."""
 
 
 def main() -> int:
-    """Print the table."""
-    with tempfile.TemporaryDirectory() as home:
-        prepare(home)
+    """Print the table; draw it where the command line says so."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--home", help="a prepared shop; made anew if missing")
+    parser.add_argument("--plot", type=Path, help="where to write a PNG of the table")
+    arguments = parser.parse_args()
+    wrk_command()  # rather now than after ten minutes
+    with tempfile.TemporaryDirectory() as folder:
+        home = arguments.home or folder
+        if not arguments.home:
+            prepare(home)
         print_machine()
-        measure(home)
+        costs = measure(home)
+    if arguments.plot:
+        arguments.plot.write_bytes(plot_costs(costs))
     return 0
 
 
@@ -67,9 +70,9 @@ def prepare(home: str) -> None:
     make_shop({**os.environ, "FRESHET_HOME": home, **LIGHT_TRAINING}, 1, *size)
 
 
-def measure(home: str) -> None:
+def measure(home: str) -> Costs:
     """Print the table of a prepared home."""
-    environment = {**os.environ, "FRESHET_HOME": home}
+    environment = {**os.environ, "FRESHET_HOME": home, **PATIENTLY}
     shoppers = histories(Path(home) / "simulated" / "events.parquet")
     ask = Load("/v1/recommendations", partial(question, list(shoppers)))
     with running([sys.executable, "-m", "tests.bench_floor"], environment) as bare:
@@ -82,109 +85,49 @@ def measure(home: str) -> None:
             f"slates of {len(bundle.item_ids):,} items, {len(shoppers):,} shoppers", f"{'per core':>10}"
         )
         print_row("no-op (POST)", "1", no_op)
-        alone = print_served(
-            server, "slate, all sources, one by one", "1", lambda: one_after_another(server.port, ask, 1)
-        )
-        for clients in CONCURRENCY:
-            print_served(server, "slate, by wrk", str(clients), partial(wrk, server.port, ask, clients))
-        print_served(
-            server,
-            "slate, as shoppers come",
-            f"{RATE}/s",
-            lambda: at_rate(server.port, ask, RATE, RATE_SECONDS),
-        )
+        drives = {"1": partial(one_after_another, server.port, ask, 1)}
+        drives |= {f"{clients} by wrk": partial(wrk, server.port, ask, clients) for clients in CONCURRENCY}
+        drives |= {f"{rate}/s": partial(at_rate, server.port, ask, rate, RATE_SECONDS) for rate in RATES}
+        found = {clients: print_served(server, clients, drive) for clients, drive in drives.items()}
         print_rungs(server.port)
-        print_floor(settings, bundle, list(shoppers), no_op, alone)
+        floor = {"no-op (POST)": milliseconds(no_op), **floor_parts(settings, bundle, shoppers)}
+        columns, feast = feast_read(settings, bundle)
+    slate = milliseconds(found["1"])
+    print_parts(
+        {**floor, "floor": sum(floor.values()), "slate": slate, f"Feast reads {columns} columns": feast}
+    )
+    print(
+        f"slate / floor {slate / sum(floor.values()):.2f} (at most 2)\n"
+        f"Feast's read / slate {feast / slate:.1f} (at least 8)"
+    )
+    return Costs(floor, slate, feast, {clients: driven.latencies for clients, driven in found.items()})
 
 
-def print_served(server: RunningServer, name: str, clients: str, drive: Callable[[], Driven]) -> Driven:
+def milliseconds(driven: Driven) -> float:
+    """The median."""
+    return float(np.median(driven.latencies)) * 1000
+
+
+def print_served(server: RunningServer, clients: str, drive: Callable[[], Driven]) -> Driven:
     """Print a row with the requests per second of a core that the server took."""
     process = psutil.Process(server.pid)
     before = process.cpu_times()
     found = drive()
     after = process.cpu_times()
     busy = after.user + after.system - before.user - before.system
-    print_row(name, clients, found, f"{found.latencies.size / busy:>10,.0f}")
+    print_row("slate, all sources", clients, found, f"{found.latencies.size / busy:>10,.0f}")
     return found
 
 
-def print_floor(
-    settings: Settings, bundle: Bundle, visitors: list[str], no_op: Driven, alone: Driven
-) -> None:
-    """Print what the parts of the floor take, Feast's read, and how the slate compares; medians, milliseconds."""
-    random = np.random.default_rng(0)
-    rows = random.choice(len(bundle.item_ids), CANDIDATES, replace=False).astype(np.int32)
-    parts = {
-        "no-op (POST)": float(np.median(no_op.latencies)) * 1000,
-        "Redis round trip": asyncio.run(round_trip(settings, visitors)),
-        "search in the items' vectors": median(
-            lambda: bundle.tower_index.search(bundle.tower.embeddings[rows[0]], 150)
-        ),
-        f"LightGBM, {CANDIDATES} candidates": median(lambda: predict(bundle)),
-    }
-    floor, slate = sum(parts.values()), float(np.median(alone.latencies)) * 1000
-    read = feast_read(settings, bundle, rows)
-    for name, milliseconds in {**parts, "floor": floor, "slate": slate, "Feast's read": read}.items():
-        print(f"{name:<40}{milliseconds:>9.2f} ms")
-    print(
-        f"slate / floor {slate / floor:.2f} (at most 2)\nFeast's read / slate {read / slate:.1f} (at least 8)"
-    )
-
-
-async def round_trip(settings: Settings, visitors: list[str]) -> float:
-    """Reading a shopper from Redis."""
-    log = RedisEventLog.connect(redis_url(settings), settings)
-    taken = []
-    for number in range(REPEATS):
-        started = time.perf_counter()
-        await log.shopper(None, visitors[number % len(visitors)])
-        taken.append(time.perf_counter() - started)
-    await log.aclose()
-    return float(np.median(taken)) * 1000
-
-
-def redis_url(settings: Settings) -> str:
-    """Of the server's Redis."""
-    assert settings.redis_url is not None
-    return settings.redis_url.get_secret_value()
-
-
-def predict(bundle: Bundle) -> object:
-    """The ranker's scores of as many candidates."""
-    ranker = bundle.rankers.session
-    assert ranker is not None
-    return ranker.predict(np.zeros((CANDIDATES, len(RANKING_COLUMNS)), np.float32), num_threads=1)
-
-
-def feast_read(settings: Settings, bundle: Bundle, rows: Int32) -> float:
-    """Feast's own read of the ranker's scalar item columns, of the same number of candidates, in this process."""
-    as_of = bundle.manifest.training_end
-    build_features(settings, as_of)
-    bring_online(settings, as_of, [View.ITEM_STATISTICS, View.ITEM_WINDOWS])
-    store = open_store(settings, redis_url(settings))
-    features = [
-        f"{view}:{name}"
-        for view in (View.ITEM_STATISTICS, View.ITEM_WINDOWS)
-        for name in SNAPSHOT_SCHEMAS[view].names
-        if name not in (ITEM_KEY, "event_timestamp")
-    ]
-    print(f"Feast reads {len(features)} columns of {rows.size} items", flush=True)
-    entities = [{ITEM_KEY: item_id} for item_id in bundle.item_ids[rows]]
-    return median(lambda: store.get_online_features(features=features, entity_rows=entities), REPEATS // 4)
-
-
-def median(work: Callable[[], object], repeats: int = REPEATS) -> float:
-    """Milliseconds."""
-    taken = []
-    for _ in range(repeats):
-        started = time.perf_counter()
-        work()
-        taken.append(time.perf_counter() - started)
-    return float(np.median(taken)) * 1000
+def print_parts(parts: Mapping[str, float]) -> None:
+    """Print what each takes, in milliseconds."""
+    print()
+    for name, took in parts.items():
+        print(f"{name:<40}{took:>9.2f} ms")
 
 
 def histories(events: Path) -> Mapping[str, list[str]]:
-    """The newest items that each shopper of a log viewed, by a visitor's id."""
+    """The newest items that each shopper of a log viewed, by a user's id."""
     table = pq.read_table(
         events, columns=[Event.USER, Event.VISITOR, Event.ITEM, Event.TYPE, Event.TIMESTAMP]
     )

@@ -35,10 +35,16 @@ end
 """
 
 
-def wrk(port: int, load: Load, clients: int) -> Driven:
-    """What ``clients`` see that ask one thing after another: a latency at each percentile stands for all."""
+def wrk_command() -> str:
+    """Where wrk is. Raises SystemExit where it is not."""
     if (command := shutil.which("wrk")) is None:
         raise SystemExit("wrk is not installed: apt-get install wrk")
+    return command
+
+
+def wrk(port: int, load: Load, clients: int) -> Driven:
+    """What ``clients`` see that ask one thing after another: a latency at each percentile stands for all."""
+    command = wrk_command()
     with tempfile.TemporaryDirectory() as folder:
         bodies, script = Path(folder) / "bodies", Path(folder) / "load.lua"
         bodies.write_bytes(b"\n".join(load.body(number) or b"" for number in range(BODIES)))
