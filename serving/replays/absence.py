@@ -135,7 +135,8 @@ def _not_found(item: int, answer: Answer) -> Fate | None:
     if query.given is not None:
         return None
     interest = recommender.encode(query)
-    found = retrieve(recommender.bundle, query, interest, len(recommender.bundle.item_ids)).items
+    everything = len(recommender.bundle.item_ids)
+    found = retrieve(recommender.bundle, query, interest, everything, answer.attempt).items
     if item not in found:
         return Fate(Stage.NOT_FOUND, "none of the placement's sources brought it")
     place = int((found == item).nonzero()[0][0]) + 1

@@ -15,16 +15,21 @@ import numpy as np
 import pytest
 
 from feature_repo.batch_features import USER_STATISTICS
+from feature_repo.item_activity import UNKNOWN_ACTIVITY
 from feature_repo.online_user import OnlineUser
-from feature_repo.ranking_features import RANKING_COLUMNS
+from feature_repo.ranking_features import RANKING_COLUMNS, SOURCES
 from feature_repo.schema import DAY, HOUR, SECOND
 from feature_repo.settings import Settings
 from serving import retrieval
 from serving.bundle import Bundle, write_bundle
+from serving.in_time.attempt import Again, Rung
 from serving.live_catalog import KEPT_SECONDS
 from serving.live_version import new_refreshed_directory, set_refreshed
+from serving.query import Question
 from serving.ranking import Rankers
+from serving.recommender import Recommender
 from serving.replays import logged_request
+from serving.replays.absence import Answer, Stage, fate_of
 from serving.served import state_journal
 from serving.served.request_id import new_request_id
 from serving.sources.source import NOTHING, Retrieved
@@ -482,6 +487,17 @@ async def test_an_item_that_no_source_brings_or_the_cut_drops_is_told_so(api: Ap
     assert reason.endswith(" of 10, and only the first 3 are ranked")
     asked = {"placement": "complements", "context": {"item_ids": ["lamp"]}}
     assert await fates("desk", k=1, **asked) == ("not_found", "none of the placement's sources brought it")
+
+
+def test_a_source_that_was_left_out_brought_nothing() -> None:
+    recommender = Recommender(tiny_bundle(), 9)
+    question = Question(events=[], shopper_key=None, as_of=TRAINED_AT, k=1)
+    asked = {source: Again(set(SOURCES) - {source}, Rung.RANKERS) for source in ("popular", "trending")}
+    popular, trending = (
+        Answer.of(recommender, question, UNKNOWN_ACTIVITY, again) for again in asked.values()
+    )
+    assert fate_of("desk", popular).stage == Stage.OUTRANKED
+    assert fate_of("desk", trending).stage == Stage.NOT_FOUND
 
 
 async def test_the_rule_that_keeps_an_item_out_is_named(
