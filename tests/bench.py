@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from feature_repo.schema import Item
 from tests import bench_click, bench_ingest
 from tests.bench_load import Load, one_after_another
-from tests.bench_server import FRESHET, REDIS_PATIENCE, running
+from tests.bench_server import FRESHET, PATIENTLY, running
 from tests.bench_setup import make_shop
 from tests.bench_table import print_header, print_machine, print_row
 
@@ -32,7 +32,7 @@ LOADS = {
 def main() -> int:
     """Print the tables; returns 1 when a slate missed a click or an event costs more than it may, else 0."""
     with tempfile.TemporaryDirectory() as home:
-        environment = {**os.environ, "FRESHET_HOME": home, "FRESHET_SLATE_SECONDS": str(REDIS_PATIENCE)}
+        environment = {**os.environ, "FRESHET_HOME": home, **PATIENTLY}
         folder = make_shop(environment, 3)
         items = pq.read_table(folder / "items.parquet")[Item.ID].to_pylist()
         print_machine()

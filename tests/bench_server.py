@@ -13,11 +13,14 @@ from tests.bench_client import connected
 from tests.conftest import free_port
 
 FRESHET: Final = str(Path(sys.executable).with_name("freshet"))
-REDIS_PATIENCE: Final = 5
-"""Seconds that a server waits for Redis: a stall of a shared machine is to show as latency, not as an error."""
-
-REQUESTS_AT_ONCE: Final = 256
-"""More than all clients of a benchmark together have under way, for the same reason."""
+PATIENCE: Final = 5
+"""Seconds that a server takes for Redis and for a slate: a stall of a shared machine is to show as latency."""
+PATIENTLY: Final = {
+    "FRESHET_REDIS_TIMEOUT_SECONDS": str(PATIENCE),
+    "FRESHET_SLATE_SECONDS": str(PATIENCE),
+    "FRESHET_MAX_CONCURRENT_REQUESTS": "256",  # more than all clients of a benchmark have under way
+}
+"""Settings of a server that answers everything in full, however long it takes."""
 
 
 class RunningServer(NamedTuple):
@@ -32,13 +35,8 @@ class RunningServer(NamedTuple):
 def running(command: Sequence[str], environment: dict[str, str]) -> Iterator[RunningServer]:
     """A server that takes its port from FRESHET_PORT, from when it answers to its end."""
     port, redis_port = free_port(), free_port()
-    settings = {
-        "FRESHET_PORT": str(port),
-        "FRESHET_REDIS_PORT": str(redis_port),
-        "FRESHET_REDIS_TIMEOUT_SECONDS": str(REDIS_PATIENCE),
-        "FRESHET_MAX_CONCURRENT_REQUESTS": str(REQUESTS_AT_ONCE),
-    }
-    process = subprocess.Popen(command, env=environment | settings, stderr=subprocess.DEVNULL)
+    ports = {"FRESHET_PORT": str(port), "FRESHET_REDIS_PORT": str(redis_port)}
+    process = subprocess.Popen(command, env=environment | ports, stderr=subprocess.DEVNULL)
     try:
         deadline = time.monotonic() + 60
         while True:

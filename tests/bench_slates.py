@@ -25,7 +25,7 @@ from serving.live_version import read_live_bundle
 from tests.bench_client import connected
 from tests.bench_floor_parts import feast_read, floor_parts
 from tests.bench_load import Driven, Load, at_rate, one_after_another
-from tests.bench_server import FRESHET, REDIS_PATIENCE, RunningServer, running
+from tests.bench_server import FRESHET, PATIENTLY, RunningServer, running
 from tests.bench_setup import make_shop
 from tests.bench_slates_plot import Costs, plot_costs
 from tests.bench_table import print_header, print_machine, print_row
@@ -42,8 +42,6 @@ RATE_SECONDS: Final = 20.0
 CONCURRENCY: Final = (1, 8, 32)
 LIGHT_TRAINING: Final = {"FRESHET_TRAINING_EXAMPLES": "200000", "FRESHET_TRAINING_REQUESTS": "2000"}
 """What a slate costs does not depend on how well its model is trained."""
-PATIENTLY: Final = {"FRESHET_SLATE_SECONDS": str(REDIS_PATIENCE)}
-"""So that every slate is one of the rankers, however many ask at once: what a full one costs is to be seen."""
 
 
 def main() -> int:

@@ -6,14 +6,14 @@ import platform
 import numpy as np
 
 from tests.bench_load import Driven
-from tests.bench_server import REDIS_PATIENCE
+from tests.bench_server import PATIENCE
 
 
 def print_machine() -> None:
     """What the figures were taken on."""
     print(
         f"\n{platform.machine()}, {os.cpu_count()} cores, shared by a server, its Redis and a process of clients.\n"
-        f"The server waits for Redis up to {REDIS_PATIENCE} s, so that a stall shows as latency and not as 503.\n"
+        f"The server takes up to {PATIENCE} s: a stall shows as latency, not as 503 or as less than a full slate.\n"
         "Clients that are counted ask one thing after another. Clients at N/s come independently of each other\n"
         "(Poisson), and their latency counts from when they came, even if nobody had time for them.\n"
         "client %: what the clients took of a core; near 100, they were the limit."
