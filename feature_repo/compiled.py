@@ -15,6 +15,7 @@ def _read(dtype: types.Type, dimensions: int = 1) -> types.Type:
 
 
 BOOLS: Final = _read(types.boolean)
+INT8S: Final = _read(types.int8)
 INT32S: Final = _read(types.int32)
 INT64S: Final = _read(types.int64)
 FLOAT32S: Final = _read(types.float32)
@@ -23,9 +24,21 @@ INT32_ROWS: Final = _read(types.int32, 2)
 FLOAT32_ROWS: Final = _read(types.float32, 2)
 FLOAT32S_OUT: Final = types.Array(types.float32, 1, "C")
 FLOAT32_ROWS_OUT: Final = types.Array(types.float32, 2, "C")
+FLOAT32_TABLE: Final = types.Array(types.float32, 2, "A", readonly=True)
+"""Only read, in whatever order it lies in memory."""
+FLOAT32_COLUMN_OUT: Final = types.Array(types.float32, 1, "A")
+FLOAT32_COLUMNS_OUT: Final = types.Array(types.float32, 2, "A")
+"""Some columns of a wider table, to be filled."""
 INT: Final = types.int64
+INT32: Final = types.int32
 FLOAT32: Final = types.float32
 FLOAT64: Final = types.float64
+
+
+def together(*arguments: types.Type) -> types.Type:
+    """A tuple of such arguments, as one."""
+    of: Any = types.Tuple
+    return of(arguments)
 
 
 def compiled(*arguments: types.Type) -> Callable[[Loop], Loop]:

@@ -1,4 +1,4 @@
-"""The ranking feature matrix: everything the ranker sees of a request's candidates, schema ``ranking_v1``."""
+"""What the ranker sees, schema ``ranking_v1``: the names of its columns, and all that they are made of."""
 
 import hashlib
 from dataclasses import dataclass
@@ -7,13 +7,11 @@ from typing import Final, Protocol
 
 import numpy as np
 
-from feature_repo.arrays import Bool, Float32, Float64, Int32, Int64
+from feature_repo.arrays import Bool, Float32, Int32, Int64
 from feature_repo.batch_features import ITEM_STATISTICS, USER_STATISTICS
 from feature_repo.item_activity import ACTIVITY_FEATURES, UNKNOWN_ACTIVITY, Activity
-from feature_repo.schema import DAY, HOUR, SECOND, EventType
-from feature_repo.session_features import SESSION_FEATURES, Recent, Window, recent_items, session_features
-from feature_repo.user_history import HISTORY_FEATURES, NO_HISTORY, UserHistory, history_features
-from feature_repo.user_tower import UserTower, unit
+from feature_repo.session_features import SESSION_FEATURES, Recent, Window, recent_items
+from feature_repo.user_history import HISTORY_FEATURES, NO_HISTORY, UserHistory
 
 SOURCES: Final = (
     "revisits",
@@ -200,126 +198,3 @@ class Interest:
     def recent(self) -> Recent:
         """The distinct items of the interactions."""
         return recent_items(self.active)
-
-
-def ranking_matrix(
-    candidates: Candidates, shopper: ShopperState, interest: Interest, items: ItemColumns, tower: UserTower
-) -> Float32:
-    """float32[candidates, len(RANKING_COLUMNS)]; NaN marks what does not exist, which LightGBM knows."""
-    active, user, as_of = interest.active, shopper.user, shopper.as_of
-    shown = candidates.items
-    n = shown.size
-    by_source = np.stack([candidates.scores, candidates.ranks, candidates.relative], axis=2)
-    source_columns = by_source.reshape(n, 3 * len(SOURCES))
-    return np.column_stack(
-        [
-            source_columns,
-            candidates.fused,
-            _revisits(shown, active, as_of),
-            history_features(shown, user.history, as_of),
-            _expectations(shown, interest),
-            _similarities(shown, interest, user, tower),
-            _content_similarities(shown, active, items),
-            _relations(shown, active, user, items),
-            items.statistics[shown],
-            _log_days(as_of - items.first_seen[shown], items.first_seen[shown]),
-            _log_days(as_of - items.last_seen[shown], items.last_seen[shown]),
-            shopper.activity.features(shown),
-            _repeat(session_features(shopper.window, as_of), n),
-            _repeat(user.statistics, n),
-            _repeat(_clock(as_of), n),
-            np.ones(n, np.float32),
-        ]
-    ).astype(np.float32, copy=False)
-
-
-def _repeat(row: Float32, n: int) -> Float32:
-    return np.broadcast_to(row, (n, row.size))
-
-
-def _clock(as_of: int) -> Float32:
-    return np.array([as_of // HOUR % 24, (as_of // DAY + 3) % 7], dtype=np.float32)
-
-
-def _log_days(age: Int64, seen: Int64) -> Float64:
-    days = np.log1p(np.maximum(age, 0) / DAY)
-    days[seen < 0] = np.nan
-    return days
-
-
-def _revisits(shown: Int32, active: Window, as_of: int) -> Float32:
-    """How often and how long ago the shopper met each item; how often it was carted and purchased."""
-    columns = np.full((shown.size, 5), np.nan, dtype=np.float32)
-    columns[:, [0, 3, 4]] = 0
-    if not active.items.size:
-        return columns
-    met = shown[:, None] == active.items[None, :]
-    columns[:, 0] = met.sum(axis=1)
-    before = columns[:, 0] > 0
-    newest = active.items.size - 1 - np.argmax(met[before, ::-1], axis=1)
-    columns[before, 1] = active.items.size - 1 - newest
-    columns[before, 2] = np.log1p(np.maximum(as_of - active.times[newest], 0) / SECOND)
-    columns[:, 3] = met[:, active.types == EventType.ADD_TO_CART.code].sum(axis=1)
-    columns[:, 4] = met[:, active.types == EventType.PURCHASE.code].sum(axis=1)
-    return columns
-
-
-def _expectations(shown: Int32, interest: Interest) -> Float32:
-    """Log-probability of each candidate to be next, its distance to that of the best item, and that of the best."""
-    columns = np.full((shown.size, 3), np.nan, dtype=np.float32)
-    if interest.expected is not None:
-        best = np.float32(interest.expected.best)
-        columns[:, 0] = interest.expected.log_probability(shown)
-        columns[:, 1] = columns[:, 0] - best
-        columns[:, 2] = best
-    return columns
-
-
-def _similarities(shown: Int32, interest: Interest, user: UserRow, tower: UserTower) -> Float32:
-    """Cosine of each candidate with the last item, the session vector and the user vector."""
-    if interest.active.items.size:
-        last, session = tower.embeddings[interest.active.items[-1]], interest.session
-    else:
-        last = session = np.full(tower.embeddings.shape[1], np.nan, dtype=np.float32)
-    return tower.embeddings[shown] @ np.stack([last, session, user.embedding], axis=1)
-
-
-def _content_similarities(shown: Int32, active: Window, items: ItemColumns) -> Float32:
-    """Cosine of each candidate's content with that of the last item and with the mean of the window's."""
-    if not active.items.size or not items.content.shape[1]:
-        return np.full((shown.size, 2), np.nan, dtype=np.float32)
-    of_window = items.content[active.items]
-    return items.content[shown] @ np.stack([of_window[-1], unit(of_window.mean(axis=0))], axis=1)
-
-
-def _relations(shown: Int32, active: Window, user: UserRow, items: ItemColumns) -> Float32:
-    """Category, brand and price of each candidate against those of the window."""
-    price = np.log1p(items.price[shown])
-    mean_user_price = user.statistics[USER_STATISTICS.index("user_mean_log_price")]
-    columns = np.full((shown.size, 9), np.nan, dtype=np.float32)
-    columns[:, 5] = price
-    columns[:, 6] = items.price_missing[shown]
-    columns[:, 8] = price - mean_user_price
-    if active.items.size:
-        last = active.items[-1]
-        columns[:, 0] = _same(items.category[shown], items.category[last])
-        columns[:, 1] = _share(items.category[shown], items.category[active.items])
-        columns[:, 2] = _share(items.department[shown], items.department[active.items])
-        columns[:, 3] = _same(items.brand[shown], items.brand[last])
-        columns[:, 4] = _share(items.brand[shown], items.brand[active.items])
-        columns[:, 7] = price - np.log1p(items.price[active.items]).mean()
-    return columns
-
-
-def _same(codes: Int32, code: np.int32) -> Float32:
-    """1 where equal, 0 where not, NaN where either is missing (-1)."""
-    same = (codes == code).astype(np.float32)
-    same[(codes < 0) | (code < 0)] = np.nan
-    return same
-
-
-def _share(codes: Int32, among: Int32) -> Float32:
-    """Share of ``among`` that has each code; NaN where the code is missing (-1)."""
-    share = (codes[:, None] == among[None, :]).mean(axis=1, dtype=np.float32)
-    share[codes < 0] = np.nan
-    return share

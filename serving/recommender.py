@@ -8,7 +8,8 @@ from typing import Final
 import numpy as np
 
 from feature_repo.arrays import Float32
-from feature_repo.ranking_features import RANKING_COLUMNS, Candidates, Interest, ranking_matrix
+from feature_repo.ranking_features import RANKING_COLUMNS, Candidates, Interest
+from feature_repo.ranking_matrix import ranking_matrix
 from serving.bundle import Bundle
 from serving.composition import Ranked, compose, guests
 from serving.in_time.attempt import FIRST_TREES_SHARE, UNHURRIED, Attempt, Rung

@@ -20,8 +20,8 @@ from feature_repo.ranking_features import (
     ItemColumns,
     ShopperState,
     UserRow,
-    ranking_matrix,
 )
+from feature_repo.ranking_matrix import ranking_matrix
 from feature_repo.schema import DAY, HOUR, MINUTE, SECOND, EventType
 from feature_repo.session_features import SESSION_FEATURES, UNKNOWN_ITEM, Window, session_features
 from feature_repo.user_history import HISTORY_FEATURES, UserHistory, history_features
