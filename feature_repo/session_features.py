@@ -7,6 +7,7 @@ from typing import Final, NamedTuple
 import numpy as np
 
 from feature_repo.arrays import Bool, Float32, Int8, Int32, Int64
+from feature_repo.compiled import INT, INT8S, INT32S, INT64S, compiled
 from feature_repo.schema import EVENT_CODES, INTERACTION_TYPES, MINUTE, SECOND, EventType
 from feature_repo.session_window import WindowEvent
 
@@ -32,6 +33,10 @@ SESSION_FEATURES: Final = (
 
 IS_INTERACTION: Final = np.isin(np.arange(len(EventType)), [t.code for t in INTERACTION_TYPES])
 """bool[event types]: True where the code belongs to INTERACTION_TYPES."""
+
+ADD_TO_CART: Final = EventType.ADD_TO_CART.code
+PURCHASE: Final = EventType.PURCHASE.code
+SEARCH: Final = EventType.SEARCH.code
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,8 +79,15 @@ def encode_window(events: Sequence[WindowEvent], item_index: Mapping[str, int]) 
 
 def moments_back(window: Window) -> Int64:
     """int64[n]: how many distinct later moments the window holds after each event; 0 for the newest."""
-    later = np.diff(window.times, append=window.times[-1:]) > 0
-    return np.cumsum(later[::-1], dtype=np.int64)[::-1]
+    return _moments_back(window.times)
+
+
+@compiled(INT64S)
+def _moments_back(times: Int64) -> Int64:
+    back = np.zeros(times.size, np.int64)
+    for place in range(times.size - 2, -1, -1):
+        back[place] = back[place + 1] + (times[place + 1] > times[place])
+    return back
 
 
 class Recent(NamedTuple):
@@ -98,38 +110,51 @@ class Recent(NamedTuple):
 
 def recent_items(active: Window) -> Recent:
     """The distinct items of a window of interactions."""
-    newest_first = active.items[::-1]
-    _, first = np.unique(newest_first, return_index=True)
-    place = np.sort(first)
-    return Recent(newest_first[place], moments_back(active)[::-1][place])
+    return Recent(*_recent_items(active.items, moments_back(active)))
 
 
-def current_session(window: Window, as_of: int) -> Window:
-    """Tail of the window that belongs to the session going on at ``as_of`` (microseconds)."""
-    ends = np.append(window.times, as_of)
-    breaks = np.flatnonzero(np.diff(ends) > SESSION_GAP)
-    return window.take(slice(int(breaks[-1]) + 1 if breaks.size else 0, None))
+@compiled(INT32S, INT64S)
+def _recent_items(items: Int32, steps: Int64) -> tuple[Int32, Int64]:
+    recent, steps_back = np.empty_like(items), np.empty_like(steps)
+    size = 0
+    for place in range(items.size - 1, -1, -1):
+        if items[place] not in recent[:size]:
+            recent[size], steps_back[size] = items[place], steps[place]
+            size += 1
+    return recent[:size], steps_back[:size]
 
 
 def session_features(window: Window, as_of: int) -> Float32:
     """float32[len(SESSION_FEATURES)] of a window at ``as_of`` (microseconds); log columns are log(1 + s)."""
-    session = current_session(window, as_of)
-    active = session.interactions()
-    history = window.interactions()
-    counts = np.bincount(session.types, minlength=len(EventType))
-    first, last = (session.times[0], session.times[-1]) if session.times.size else (as_of, as_of)
-    silence = max(as_of - int(window.times[-1]), 0) if window.times.size else np.nan
-    return np.array(
-        [
-            active.items.size,
-            np.unique(active.items).size,
-            counts[EventType.ADD_TO_CART.code],
-            counts[EventType.PURCHASE.code],
-            counts[EventType.SEARCH.code],
-            np.log1p((last - first) / SECOND),
-            history.items.size,
-            np.count_nonzero(history.types == EventType.PURCHASE.code),
-            np.log1p(silence / SECOND),
-        ],
-        dtype=np.float32,
+    return _session_features(window.items, window.types, window.times, as_of)
+
+
+@compiled(INT64S, INT)
+def _session_start(times: Int64, as_of: int) -> int:
+    """Where the events begin that belong to the session going on at ``as_of`` (microseconds)."""
+    start, later = times.size, as_of
+    while start > 0 and later - times[start - 1] <= SESSION_GAP:
+        start -= 1
+        later = times[start]
+    return start
+
+
+@compiled(INT32S, INT8S, INT64S, INT)
+def _session_features(items: Int32, types: Int8, times: Int64, as_of: int) -> Float32:
+    start = _session_start(times, as_of)
+    active = (items != UNKNOWN_ITEM) & IS_INTERACTION[types]
+    session, session_active = types[start:], active[start:]
+    duration = times[-1] - times[start] if start < times.size else 0
+    silence = float(max(as_of - times[-1], 0)) if times.size else np.nan
+    features = (
+        session_active.sum(),
+        np.unique(items[start:][session_active]).size,
+        (session == ADD_TO_CART).sum(),
+        (session == PURCHASE).sum(),
+        (session == SEARCH).sum(),
+        np.log1p(duration / SECOND),
+        active.sum(),
+        (active & (types == PURCHASE)).sum(),
+        np.log1p(silence / SECOND),
     )
+    return np.array(features, dtype=np.float32)

@@ -1,6 +1,7 @@
 """Session features: known answers for hand-made windows, and what holds for every window."""
 
 import math
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -13,9 +14,9 @@ from feature_repo.session_features import (
     SESSION_GAP,
     UNKNOWN_ITEM,
     Window,
-    current_session,
     encode_window,
     moments_back,
+    recent_items,
     session_features,
 )
 from feature_repo.session_window import WindowEvent
@@ -86,7 +87,14 @@ def test_known_answers_for_a_hand_made_window() -> None:
 @pytest.mark.parametrize(("silence", "sessions_events"), [(SESSION_GAP, 2), (SESSION_GAP + 1, 1)])
 def test_a_silence_of_more_than_half_an_hour_starts_a_new_session(silence: int, sessions_events: int) -> None:
     shopper = window((-silence, VIEW, MUG), (0, VIEW, LAMP))
-    assert current_session(shopper, NOON).items.tolist() == [MUG, LAMP][-sessions_events:]
+    assert named(session_features(shopper, NOON))["session_interactions"] == sessions_events
+
+
+def test_a_session_goes_on_for_hours_as_long_as_no_silence_is_longer() -> None:
+    shopper = window(*((-minutes * MINUTE, VIEW, MUG) for minutes in range(200, 0, -25)))
+    features = named(session_features(shopper, NOON))
+    assert features["session_interactions"] == 8
+    assert features["session_log_seconds"] == pytest.approx(math.log(1 + 175 * 60))
 
 
 @pytest.mark.parametrize(("silence", "in_session"), [(SESSION_GAP, 1), (SESSION_GAP + 1, 0)])
@@ -195,3 +203,39 @@ def test_items_that_the_model_does_not_know_become_unknown() -> None:
         np.int8,
         np.int64,
     ]
+
+
+@settings(deadline=None)
+@given(windows())
+def test_session_features_are_counts_over_the_tail_without_a_silence(shopper: Window) -> None:
+    events = list(zip(shopper.items.tolist(), shopper.types.tolist(), shopper.times.tolist(), strict=True))
+    moments = [*shopper.times.tolist(), NOON]
+    breaks = [place for place, (a, b) in enumerate(pairwise(moments), 1) if b - a > SESSION_GAP]
+    session = events[max(breaks, default=0) :]
+    codes = {kind.code for kind in INTERACTION_TYPES}
+    active, history = (
+        [(item, kind) for item, kind, _ in some if item != UNKNOWN_ITEM and kind in codes]
+        for some in (session, events)
+    )
+    kinds = [kind for _, kind, _ in session]
+    expected = [
+        len(active),
+        len({item for item, _ in active}),
+        *(kinds.count(kind.code) for kind in (CART, PURCHASE, SEARCH)),
+        math.log1p((session[-1][2] - session[0][2]) / SECOND) if session else 0,
+        len(history),
+        sum(kind == PURCHASE.code for _, kind in history),
+        math.log1p(max(NOON - moments[-2], 0) / SECOND) if events else math.nan,
+    ]
+    np.testing.assert_allclose(session_features(shopper, NOON), expected, rtol=1e-6)
+
+
+@settings(deadline=None)
+@given(windows())
+def test_recent_items_are_each_of_the_windows_once_as_it_was_met_last(shopper: Window) -> None:
+    last = dict(zip(shopper.items.tolist(), moments_back(shopper).tolist(), strict=True))
+    recent = recent_items(shopper)
+    assert recent.items.tolist() == list(dict.fromkeys(shopper.items[::-1].tolist()))
+    assert recent.steps.tolist() == [last[item] for item in recent.items.tolist()]
+    assert recent.items.dtype == np.int32
+    assert recent.steps.dtype == np.int64
