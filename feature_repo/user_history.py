@@ -6,6 +6,7 @@ from typing import Final
 import numpy as np
 
 from feature_repo.arrays import Float32, Float64, Int32, Int64
+from feature_repo.compiled import FLOAT32S, INT, INT32S, INT64S, compiled, together
 from feature_repo.schema import DAY
 
 HISTORY_FEATURES: Final = (
@@ -47,29 +48,32 @@ NO_HISTORY: Final = UserHistory(
 
 def history_features(items: Int32, history: UserHistory, as_of: int) -> Float32:
     """float32[items, len(HISTORY_FEATURES)]: each item's part in the history; NaN times where it has none."""
+    parts = (history.items, history.visits, history.purchases, history.first, history.last)
+    return _history_features(items, parts, history.total_visits, as_of)
+
+
+@compiled(INT32S, together(INT32S, FLOAT32S, FLOAT32S, INT64S, INT64S), INT, INT)
+def _history_features(
+    items: Int32, history: tuple[Int32, Float32, Float32, Int64, Int64], total_visits: int, as_of: int
+) -> Float32:
+    met, visits, purchases, first, last = history
     columns = np.full((items.size, len(HISTORY_FEATURES)), np.nan, dtype=np.float32)
     columns[:, :3] = 0
-    if not history.items.size:
-        return columns
-    place = np.minimum(np.searchsorted(history.items, items), history.items.size - 1)
-    met = history.items[place] == items
-    place = place[met]
-    visits = history.visits[place]
-    columns[met, 0] = visits
-    columns[met, 1] = visits / history.total_visits
-    columns[met, 2] = history.purchases[place]
-    columns[met, 3] = np.log1p(days_since(history.last[place], as_of))
-    columns[met, 4] = np.log1p(days_since(history.first[place], as_of))
-    columns[met, 5] = overdue(history, place, as_of)
+    for row in range(items.size):
+        place = np.searchsorted(met, items[row])
+        if place == met.size or met[place] != items[row]:
+            continue
+        days_since_last = max(as_of - last[place], 0) / DAY
+        columns[row, 0] = visits[place]
+        columns[row, 1] = visits[place] / total_visits
+        columns[row, 2] = purchases[place]
+        columns[row, 3] = np.log1p(days_since_last)
+        columns[row, 4] = np.log1p(max(as_of - first[place], 0) / DAY)
+        repeats = visits[place] - 1
+        if repeats > 0:
+            span = (last[place] - first[place]) / DAY
+            columns[row, 5] = days_since_last * repeats / (span + 1)
     return columns
-
-
-def overdue(history: UserHistory, place: Int64, as_of: int) -> Float64:
-    """Days since the items at ``place`` were met over the mean days between visits with them; NaN for one visit."""
-    repeats = history.visits[place] - 1
-    span = (history.last[place] - history.first[place]) / DAY
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return np.where(repeats > 0, days_since(history.last[place], as_of) * repeats / (span + 1), np.nan)
 
 
 def days_since(moment: Int64, as_of: int) -> Float64:

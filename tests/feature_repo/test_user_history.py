@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from feature_repo.schema import DAY, HOUR
@@ -89,3 +89,44 @@ def test_an_items_features_do_not_depend_on_the_items_beside_it(items: list[int]
     for row, item in zip(together, items, strict=True):
         [alone] = history_features(np.array([item], np.int32), HISTORY, AS_OF)
         np.testing.assert_array_equal(row, alone)
+
+
+@settings(deadline=None)
+@given(
+    st.dictionaries(
+        st.integers(0, 12), st.tuples(st.integers(1, 5), st.integers(-2, 90), st.integers(0, 90))
+    ),
+    st.lists(st.integers(0, 12)),
+)
+def test_features_are_those_of_the_item_in_any_history(
+    met: dict[int, tuple[int, int, int]], items: list[int]
+) -> None:
+    """Met as often, so many days ago for the last time, so many days after the first."""
+    known = dict(sorted(met.items()))
+    visits, ago, span = np.array(list(known.values()), np.int64).reshape(-1, 3).T
+    last = AS_OF - ago * DAY
+    history = UserHistory(
+        np.array(list(known), np.int32),
+        visits.astype(np.float32),
+        visits.astype(np.float32) - 1,
+        last - span * DAY,
+        last,
+        20,
+    )
+    expected = np.tile([0, 0, 0, NAN, NAN, NAN], (len(items), 1))
+    for row, item in enumerate(items):
+        if item in known:
+            times, since_last, days = known[item]
+            since_last, since_first = max(since_last, 0), max(since_last + days, 0)
+            overdue = since_last * (times - 1) / (days + 1) if times > 1 else NAN
+            expected[row] = [
+                times,
+                times / 20,
+                times - 1,
+                np.log1p(since_last),
+                np.log1p(since_first),
+                overdue,
+            ]
+    np.testing.assert_allclose(
+        history_features(np.array(items, np.int32), history, AS_OF), expected, rtol=1e-6
+    )
