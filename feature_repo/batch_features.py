@@ -9,6 +9,7 @@ import numpy as np
 
 from feature_repo.arrays import Bool, Float32, Float64, Int32, Int64
 from feature_repo.encoded_log import EncodedLog
+from feature_repo.item_activity import log_share, smoothed_rate
 from feature_repo.schema import DAY, EventType
 from feature_repo.session_features import IS_INTERACTION, UNKNOWN_ITEM
 
@@ -37,11 +38,6 @@ USER_STATISTICS: Final = (
     "user_std_log_price",
     "user_log_days_known",
 )
-
-Counts = Float64 | Int32
-
-PRIOR_WEIGHT: Final = 20.0
-"""Pseudo-observations of the shop's mean that smooth every rate (empirical Bayes with a fixed weight)."""
 
 
 def item_statistics(log: EncodedLog, as_of: int) -> Float32:
@@ -138,22 +134,6 @@ def impute_prices(prices: Float32, categories: Int32) -> Float32:
         if known.size:
             filled[missing & (categories == category)] = np.median(known)
     return filled
-
-
-def log_share(counts: Counts, total: float, items: int) -> Float64:
-    """Log of each count's share of the ``total`` of so many items, times their number: 0 for the mean.
-
-    One pseudo-count is spread over all, so that it is finite for the unseen.
-    """
-    return np.log((counts + 1 / items) / (total + 1) * items)
-
-
-def smoothed_rate(successes: Counts, all_successes: float, trials: Counts, all_trials: float) -> Float64:
-    """Each rate drawn towards the mean of all; NaN where nothing was tried and so no mean is known."""
-    if not all_trials:
-        return np.full(trials.shape, np.nan)
-    mean = all_successes / all_trials
-    return (successes + PRIOR_WEIGHT * mean) / (trials + PRIOR_WEIGHT)
 
 
 def _log_share(counts: Float64) -> Float64:

@@ -5,6 +5,7 @@ from typing import Any, Final, TypeVar
 
 import numba
 from numba import types
+from numba.extending import register_jitable
 
 Loop = TypeVar("Loop", bound=Callable[..., Any])
 
@@ -49,3 +50,12 @@ def compiled(*arguments: types.Type) -> Callable[[Loop], Loop]:
     """
     wrapper: Any = numba.njit(arguments, cache=True, nogil=True, fastmath={"reassoc", "contract"})
     return wrapper
+
+
+def compilable(formula: Loop) -> Loop:
+    """Let compiled functions of the same file call it, too: they compile it with themselves. It stays what it is.
+
+    One of another file would be stale: what was compiled is made anew when its own file changes.
+    """
+    registered: Any = register_jitable(formula)
+    return registered

@@ -13,8 +13,8 @@ from typing import Final, NamedTuple, Protocol
 
 import numpy as np
 
-from feature_repo.arrays import Float32, Int32, Int64
-from feature_repo.batch_features import log_share, smoothed_rate
+from feature_repo.arrays import Float32, Float64, Int32, Int64
+from feature_repo.compiled import INT, INT32_ROWS, INT64S, compilable, compiled
 from feature_repo.events import LoggedEvent
 from feature_repo.schema import HOUR, INTERACTION_TYPES, MINUTE, EventType
 
@@ -110,25 +110,62 @@ class ActivityTable:
 
     def features(self, items: Int32) -> Float32:
         """See Activity."""
-        return activity_features(self.counts[items], self.totals, len(self.counts))
+        return activity_features(self.counts.take(items, axis=0), self.totals, len(self.counts))
 
 
+Counts = Float64 | Int32
+
+PRIOR_WEIGHT: Final = 20.0
+"""Pseudo-observations of the shop's mean that smooth every rate (empirical Bayes with a fixed weight)."""
+
+
+@compilable
+def log_share(counts: Counts, total: float, items: int) -> Float64:
+    """Log of each count's share of the ``total`` of so many items, times their number: 0 for the mean.
+
+    One pseudo-count is spread over all, so that it is finite for the unseen.
+    """
+    return np.log((counts + 1 / items) / (total + 1) * items)
+
+
+@compilable
+def smoothed_rate(successes: Counts, all_successes: float, trials: Counts, all_trials: float) -> Float64:
+    """Each rate drawn towards the mean of all; NaN where nothing was tried and so no mean is known."""
+    mean = all_successes / all_trials if all_trials else np.nan
+    return (successes + PRIOR_WEIGHT * mean) / (trials + PRIOR_WEIGHT)
+
+
+def _place(name: str) -> int:
+    return [count.name for count in ACTIVITY_COUNTS].index(name)
+
+
+_MET_5M: Final = _place("item_interactions_5m")
+_MET_1H: Final = _place("item_interactions_1h")
+_MET_24H: Final = _place("item_interactions_24h")
+_CARTED: Final = _place("item_carts_24h")
+_PURCHASED: Final = _place("item_purchases_24h")
+_CLICKED: Final = _place("item_clicks_24h")
+_SHOWN: Final = _place("item_impressions_24h")
+
+
+@compiled(INT32_ROWS, INT64S, INT)
 def activity_features(counts: Int32, totals: Int64, items: int) -> Float32:
     """float32[n, len(ACTIVITY_FEATURES)] of counts int32[n, len(ACTIVITY_COUNTS)], in a shop of so many items.
 
     totals int64[len(ACTIVITY_COUNTS)]: the counts of all items together.
     """
-    by_name = {count.name: (counts[:, n], totals[n]) for n, count in enumerate(ACTIVITY_COUNTS)}
-    met = by_name["item_interactions_24h"]
-    shares = [log_share(*by_name[f"item_interactions_{window.name}"], items) for window in ACTIVITY_WINDOWS]
-    columns = [
-        *shares,
-        shares[1] - shares[2],
-        smoothed_rate(*by_name["item_carts_24h"], *met),
-        smoothed_rate(*by_name["item_purchases_24h"], *met),
-        smoothed_rate(*by_name["item_clicks_24h"], *by_name["item_impressions_24h"]),
-    ]
-    return np.stack(columns, axis=1).astype(np.float32)
+    met, all_met = counts[:, _MET_24H], totals[_MET_24H]
+    share_1h = log_share(counts[:, _MET_1H], totals[_MET_1H], items)
+    share_24h = log_share(met, all_met, items)
+    features = np.empty((len(counts), len(ACTIVITY_FEATURES)), np.float32)
+    features[:, 0] = log_share(counts[:, _MET_5M], totals[_MET_5M], items)
+    features[:, 1] = share_1h
+    features[:, 2] = share_24h
+    features[:, 3] = share_1h - share_24h
+    features[:, 4] = smoothed_rate(counts[:, _CARTED], totals[_CARTED], met, all_met)
+    features[:, 5] = smoothed_rate(counts[:, _PURCHASED], totals[_PURCHASED], met, all_met)
+    features[:, 6] = smoothed_rate(counts[:, _CLICKED], totals[_CLICKED], counts[:, _SHOWN], totals[_SHOWN])
+    return features
 
 
 class Count(NamedTuple):

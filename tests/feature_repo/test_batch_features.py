@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 
 from feature_repo.batch_features import (
     ITEM_STATISTICS,
-    PRIOR_WEIGHT,
     USER_STATISTICS,
     first_and_last_seen,
     impute_prices,
@@ -19,6 +18,7 @@ from feature_repo.batch_features import (
 )
 from feature_repo.encoded_log import EncodedLog, encode_log
 from feature_repo.events import LoggedEvent, to_table
+from feature_repo.item_activity import PRIOR_WEIGHT
 from feature_repo.schema import DAY, HOUR, INTERACTION_TYPES, SECOND, EventType
 from tests.feature_repo.log_events import NOON, event
 

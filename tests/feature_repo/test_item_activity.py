@@ -3,6 +3,8 @@
 import numpy as np
 import pyarrow as pa
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from feature_repo.activity_message import MESSAGE_SCHEMA, PublishedActivity
 from feature_repo.item_activity import (
@@ -10,6 +12,8 @@ from feature_repo.item_activity import (
     ACTIVITY_FEATURES,
     UNKNOWN_ACTIVITY,
     ActivityTable,
+    log_share,
+    smoothed_rate,
 )
 
 MUG, LAMP = 0, 1
@@ -44,6 +48,28 @@ def test_a_rate_is_drawn_to_the_mean_of_all_and_unknown_where_nothing_was_tried(
     clicked = table(item_impressions_24h=(80, 0), item_clicks_24h=(8, 0))
     assert feature("item_click_rate_24h", clicked) == pytest.approx([0.1, 0.1])
     assert np.isnan(feature("item_cart_rate_24h", clicked)).all()
+
+
+@settings(deadline=None)
+@given(
+    st.lists(st.lists(st.integers(0, 50), min_size=2, max_size=2), min_size=len(NAMES), max_size=len(NAMES))
+)
+def test_features_follow_from_the_counts_by_the_formulas_of_the_archive(counts: list[list[int]]) -> None:
+    activity = table(**{name: (mug, lamp) for name, (mug, lamp) in zip(NAMES, counts, strict=True)})
+    by_name = {name: (activity.counts[:, at], int(activity.totals[at])) for at, name in enumerate(NAMES)}
+    met = by_name["item_interactions_24h"]
+    hour, day = (log_share(*by_name[f"item_interactions_{length}"], 2) for length in ("1h", "24h"))
+    expected = [
+        log_share(*by_name["item_interactions_5m"], 2),
+        hour,
+        day,
+        hour - day,
+        smoothed_rate(*by_name["item_carts_24h"], *met),
+        smoothed_rate(*by_name["item_purchases_24h"], *met),
+        smoothed_rate(*by_name["item_clicks_24h"], *by_name["item_impressions_24h"]),
+    ]
+    features = activity.features(np.array([LAMP, MUG], np.int32))
+    np.testing.assert_allclose(features, np.stack(expected, axis=1)[::-1], rtol=1e-6, atol=1e-6)
 
 
 def test_where_nobody_counts_every_feature_is_unknown() -> None:
