@@ -31,15 +31,19 @@ NO_RANKERS: Final = Rankers(None, None)
 
 
 def rank(rankers: Rankers, features: Float32, share: float = 1.0) -> Float32:
-    """float32[n] scores of float32[n, len(RANKING_COLUMNS)] rows by the first ``share`` of the trees.
+    """float32[n] scores of the candidates of one request by the first ``share`` of the trees.
 
-    A row's score depends on that row alone.
+    features: float32[n, len(RANKING_COLUMNS)]. A row's score depends on that row alone; which model gives it, on
+    what all rows share.
     """
-    live = in_session(features)
-    scores = np.empty(len(features), np.float32)
-    scores[live] = _scores(rankers.session, features[live], share)
-    scores[~live] = _scores(rankers.arrival, features[~live], share)
-    return scores
+    if not len(features):
+        return np.zeros(0, np.float32)
+    [live] = in_session(features[:1])
+    ranker = rankers.session if live else rankers.arrival
+    if ranker is None:
+        return log_odds(features[:, FUSED_SCORE])
+    trees = math.ceil(share * ranker.num_trees())
+    return np.asarray(ranker.predict(features, num_iteration=trees, num_threads=1), dtype=np.float32)
 
 
 def in_session(features: Float32) -> Bool:
@@ -53,12 +57,3 @@ def log_odds(fused: Float32) -> Float32:
     So a boost means the same whoever orders the candidates. What no source brought, fused score 0, stands last.
     """
     return np.log(np.maximum(fused, LEAST_FUSED))
-
-
-def _scores(ranker: lightgbm.Booster | None, features: Float32, share: float) -> Float32:
-    if ranker is None:
-        return log_odds(features[:, FUSED_SCORE])
-    if not len(features):
-        return np.zeros(0, np.float32)
-    trees = math.ceil(share * ranker.num_trees())
-    return np.asarray(ranker.predict(features, num_iteration=trees, num_threads=1), dtype=np.float32)

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from itertools import pairwise
 from typing import Final
 
 import numpy as np
@@ -107,15 +106,13 @@ class Recommender:
         features: Sequence[Float32],
         rung: Rung = Rung.RANKERS,
     ) -> list[Float32]:
-        """By what the candidates of each query are ordered, float32 for each, of all queries at once."""
+        """By what the candidates of each query are ordered, float32 for each."""
         if rung in (Rung.NEIGHBOURS, Rung.POPULAR):
             return [log_odds(found.fused) for found in candidates]
         share = FIRST_TREES_SHARE if rung == Rung.FIRST_TREES else 1.0
-        scores = rank(self.bundle.rankers, np.concatenate(features), share)
-        ends = np.cumsum([0, *(len(matrix) for matrix in features)])
         return [
-            _ordered(query.plan.ranked_by, scores[start:end], found.fused)
-            for query, found, (start, end) in zip(queries, candidates, pairwise(ends), strict=True)
+            _ordered(query.plan.ranked_by, rank(self.bundle.rankers, matrix, share), found.fused)
+            for query, found, matrix in zip(queries, candidates, features, strict=True)
         ]
 
 
