@@ -1,4 +1,8 @@
-"""Loops over the candidates of a request, each of which fills columns of their ranking matrix."""
+"""Loops over the candidates of a request, each of which fills columns of their ranking matrix.
+
+What is read of items lies far apart: each loop reads one thing of all candidates before the next, so that the
+processor waits for many of them at once.
+"""
 
 from typing import Final
 
@@ -75,13 +79,12 @@ def fill_share(column: Float32, shown: Int32, among: Int32, codes: Int32) -> Non
     """float32[n]: share of the items ``among`` int32[m], one or more, whose code is that of each item int32[n]; NaN
     where that is missing (-1). codes int32[items].
     """
-    others = codes[among]
+    own, others = codes[shown], codes[among]
     for row in range(shown.size):
-        code = codes[shown[row]]
         same = 0
         for other in others:
-            same += other == code
-        column[row] = np.float32(same) / np.float32(others.size) if code >= 0 else np.nan
+            same += other == own[row]
+        column[row] = np.float32(same) / np.float32(others.size) if own[row] >= 0 else np.nan
 
 
 @compiled(FLOAT32_COLUMN_OUT, INT32S, INT32, INT32S)
@@ -97,8 +100,8 @@ def fill_same(column: Float32, shown: Int32, item: int, codes: Int32) -> None:
 @compiled(FLOAT32_COLUMNS_OUT, INT32S, FLOAT32_ROWS)
 def fill_rows(columns: Float32, shown: Int32, table: Float32) -> None:
     """float32[n, c]: the rows of items int32[n] in a table float32[items, c]."""
-    for row in range(shown.size):
-        for column in range(table.shape[1]):
+    for column in range(table.shape[1]):
+        for row in range(shown.size):
             columns[row, column] = table[shown[row], column]
 
 
@@ -107,6 +110,6 @@ def fill_log_days(column: Float32, shown: Int32, seen: Int64, as_of: int) -> Non
     """float32[n]: log(1 + days) since each item int32[n] was seen, at ``as_of``, 0 for what is ahead of it; NaN
     for never (-1). seen int64[items], microseconds.
     """
+    moments = seen[shown]
     for row in range(shown.size):
-        moment = seen[shown[row]]
-        column[row] = np.log1p(max(as_of - moment, 0) / DAY) if moment >= 0 else np.nan
+        column[row] = np.log1p(max(as_of - moments[row], 0) / DAY) if moments[row] >= 0 else np.nan
