@@ -97,7 +97,7 @@ class Expected:
 
     def log_probability(self, items: Int32) -> Float32:
         """float32[m]: of these items."""
-        cosines = self.near.cosines[items] if self.near.whole else self.index.vectors[items] @ self.query
+        cosines = self.near.cosines[items] if self.near.whole else self.index.cosines_of(items, self.query)
         return self._log(cosines)
 
     def likeliest(self, allowed: Bool | None) -> tuple[Int32, Float32]:

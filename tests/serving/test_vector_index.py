@@ -4,6 +4,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from feature_repo.arrays import Float32
 from feature_repo.user_tower import unit_rows
@@ -45,7 +47,7 @@ def test_a_large_one_finds_nearly_all_of_the_nearest_and_scores_them_exactly(
         near = large.search(query, 100)
         assert not near.whole
         assert near.items.size == np.unique(near.items).size == 100
-        np.testing.assert_array_equal(near.cosines, vectors[near.items] @ query)
+        np.testing.assert_allclose(near.cosines, vectors[near.items] @ query, atol=1e-6)
         recalls.append(np.isin(np.argsort(-(vectors @ query))[:100], near.items).mean())
     assert np.mean(recalls) > 0.9
     assert not np.isin(near.items, UNKNOWN).any()
@@ -56,6 +58,15 @@ def test_where_not_all_are_allowed_none_is_missed(large: VectorIndex, vectors: F
     assert near.whole
     assert near.items.size == SIZE
     assert (near.cosines[UNKNOWN] == FARTHEST).all()
+
+
+@given(st.lists(st.integers(0, SIZE - 1), max_size=20), st.integers(1, SIZE - 1))
+def test_cosines_are_those_of_the_items_that_are_asked_for_in_their_order(
+    large: VectorIndex, vectors: Float32, items: list[int], asked: int
+) -> None:
+    found = large.cosines_of(np.array(items, np.int32), vectors[asked])
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found, [vectors[item] @ vectors[asked] for item in items], atol=1e-6)
 
 
 @pytest.mark.parametrize("scale", [5.0, 15.0])
