@@ -51,6 +51,7 @@ ENCODER: Final = "encoder.onnx"
 ENCODER_ITEMS: Final = "encoder_items"
 TOWER_INDEX: Final = "tower.faiss"
 ENCODER_INDEX: Final = "encoder.faiss"
+USER_INDEX: Final = "users.faiss"
 ITEMS: Final = "items.arrow"
 SHOPPERS: Final = "shoppers.arrow"
 CATEGORIES: Final = "categories.arrow"
@@ -119,6 +120,7 @@ class Bundle:
     segments: Segments
     segment_popularity: GroupedLists
     users: UserColumns
+    user_index: VectorIndex
     histories: UserHistories
     rankers: Rankers
     texts: TextIndex = NO_TEXT
@@ -238,6 +240,7 @@ def write_bundle(bundle: Bundle, directory: Path) -> Bundle:
     bundle.texts.save(temporary)
     bundle.tower_index.save(temporary / TOWER_INDEX)
     bundle.encoder_index.save(temporary / ENCODER_INDEX)
+    bundle.user_index.save(temporary / USER_INDEX)
     if bundle.encoder is not None:
         (temporary / ENCODER).write_bytes(bundle.encoder.network)
     for name, ranker in bundle.rankers._asdict().items():
@@ -294,6 +297,7 @@ def read_bundle(directory: Path) -> Bundle:
         encoder_index=NO_VECTORS
         if encoder is None
         else VectorIndex.load(encoder.items.embeddings, directory / ENCODER_INDEX),
+        user_index=VectorIndex.load(arrays["users"].embeddings, directory / USER_INDEX),
         texts=TextIndex.load(directory),
         **arrays,
         rankers=Rankers(*(_read_ranker(directory, f"{name}_{RANKER}", manifest) for name in Rankers._fields)),

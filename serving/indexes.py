@@ -4,7 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from feature_repo.arrays import Float32, Float64, Int32, Int64, rows_of_spans
+from feature_repo.arrays import Float32, Float64, Int32, Int64
+from feature_repo.compiled import FLOAT32S, FLOAT64S, INT32S, INT64S, compiled
 from feature_repo.user_history import UserHistory
 
 
@@ -75,24 +76,13 @@ class SessionIndex:
 
 @dataclass(frozen=True)
 class Segments:
-    """Shoppers by taste: G clusters of the user embeddings.
-
-    centroids float32[G, d]; users int32[n]: the shoppers of segment g at [offsets[g], offsets[g + 1]);
-    offsets int32[G + 1].
-    """
+    """Shoppers by taste: G clusters of the user embeddings, around the centroids float32[G, d]."""
 
     centroids: Float32
-    users: Int32
-    offsets: Int32
 
     def nearest(self, embedding: Float32) -> int:
         """The segment of a user embedding."""
         return int(np.argmax(self.centroids @ embedding))
-
-    def members(self, embedding: Float32, segments: int) -> Int32:
-        """int32: the shoppers of the ``segments`` nearest to a user embedding."""
-        near = np.argsort(-(self.centroids @ embedding), kind="stable")[:segments]
-        return np.concatenate([self.users[self.offsets[g] : self.offsets[g + 1]] for g in near])
 
 
 @dataclass(frozen=True)
@@ -123,9 +113,27 @@ class UserHistories:
             int(self.total_visits[user]),
         )
 
-    def of_users(self, users: Int32) -> tuple[Int32, Float64, Int64]:
-        """Items of several shoppers one after the other, the share of visits with each, and items per shopper."""
-        start = self.offsets[users]
-        lengths = self.offsets[users + 1] - start
-        row = rows_of_spans(start, lengths)
-        return self.items[row], self.visits[row] / np.repeat(self.total_visits[users], lengths), lengths
+    def shares(self, users: Int32, weights: Float32) -> tuple[Int32, Float64]:
+        """Items of several shoppers, one after the other, with the share of visits times the shopper's weight."""
+        return _weighted(self.offsets, self.items, self.visits, users, weights / self.total_visits[users])
+
+
+@compiled(INT64S, INT32S, FLOAT32S, INT32S, FLOAT64S)
+def _weighted(
+    offsets: Int64, items: Int32, values: Float32, groups: Int32, weights: Float64
+) -> tuple[Int32, Float64]:
+    """Items and values of these groups, one after the other, each value times the weight of its group.
+
+    That of group g lies at [offsets[g], offsets[g + 1]); groups int32[m], weights float64[m].
+    """
+    size = 0
+    for group in groups:
+        size += offsets[group + 1] - offsets[group]
+    found, weighed = np.empty(size, np.int32), np.empty(size, np.float64)
+    place = 0
+    for row, group in enumerate(groups):
+        for source in range(offsets[group], offsets[group + 1]):
+            found[place] = items[source]
+            weighed[place] = values[source] * weights[row]
+            place += 1
+    return found, weighed

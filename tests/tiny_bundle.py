@@ -69,6 +69,7 @@ TRENDING = {"tray": 3.0, "shade": 2.0}
 SEGMENT_POPULAR = (("kettle", "teapot"), ("lamp", "desk"))
 """What those who like the kitchen buy, and what those who do not."""
 SHOPPERS = ("u:ada", "u:bea", "u:cal")
+TASTES = np.eye(len(SHOPPERS), len(CATEGORIES), dtype=np.float32)
 """Known shoppers; one likes the kitchen, one light, one the office."""
 KNOWN_SHOPPER = SHOPPERS[0]
 VISITS = ({"mug": 3, "teapot": 2}, {"lamp": 2, "bulb": 1}, {"desk": 1})
@@ -155,16 +156,13 @@ def tiny_bundle(version: str = "v1", prefix: str = "") -> Bundle:
         category_popularity=_lists(
             [[name for name in NAMES if CATEGORY_OF[name] == code] for code in range(len(CATEGORIES))]
         ),
-        segments=Segments(
-            centroids=np.array([[1, 0, 0], [0, 0.5**0.5, 0.5**0.5]], np.float32),
-            users=np.arange(len(SHOPPERS), dtype=np.int32),
-            offsets=np.array([0, 1, 3], np.int32),
-        ),
+        segments=Segments(np.array([[1, 0, 0], [0, 0.5**0.5, 0.5**0.5]], np.float32)),
         segment_popularity=_lists(SEGMENT_POPULAR),
         users=UserColumns(
             statistics=np.zeros((len(SHOPPERS), len(USER_STATISTICS)), np.float32),
-            embeddings=np.eye(len(SHOPPERS), len(CATEGORIES), dtype=np.float32),
+            embeddings=TASTES,
         ),
+        user_index=VectorIndex.of(TASTES),
         histories=_histories(),
         rankers=Rankers(session=tiny_ranker(), arrival=tiny_ranker()),
         texts=TextIndex.of(NAMES),

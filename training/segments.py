@@ -22,15 +22,11 @@ def segments(embeddings: Float32) -> tuple[Segments, Int32]:
     """
     count = int(np.clip(len(embeddings) // USERS_PER_SEGMENT, 1, MOST_SEGMENTS))
     if not len(embeddings):
-        nobody = np.zeros(0, np.int32)
-        return Segments(embeddings, nobody, np.zeros(1, np.int32)), nobody
+        return Segments(embeddings), np.zeros(0, np.int32)
     model = MiniBatchKMeans(count, random_state=SEED, n_init=1, batch_size=4096).fit(embeddings)
     lengths = np.linalg.norm(model.cluster_centers_, axis=1, keepdims=True)
     centroids = (model.cluster_centers_ / np.maximum(lengths, 1e-12)).astype(np.float32)
-    own = np.argmax(embeddings @ centroids.T, axis=1).astype(np.int32)
-    users = np.argsort(own, kind="stable").astype(np.int32)
-    offsets = np.searchsorted(own[users], np.arange(count + 1)).astype(np.int32)
-    return Segments(centroids, users, offsets), own
+    return Segments(centroids), np.argmax(embeddings @ centroids.T, axis=1).astype(np.int32)
 
 
 def segment_popularity(active: EncodedLog, segment: Int32, count: int, as_of: int) -> GroupedLists:

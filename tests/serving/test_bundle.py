@@ -39,6 +39,7 @@ from serving.query import Question
 from serving.ranking import Rankers
 from serving.recommender import Recommender
 from serving.text_index import FILES
+from serving.vector_index import VectorIndex
 from tests.tiny_bundle import (
     ALL_VISITS,
     CATEGORY_OF,
@@ -108,7 +109,7 @@ def test_what_is_read_is_what_was_written(tmp_path: Path) -> None:
 
 def test_every_part_of_a_bundle_but_names_catalog_and_models_is_arrays() -> None:
     others = {"manifest", "item_ids", "catalog", "categories", "shopper_keys", "encoder", "rankers", "texts"}
-    others |= {"tower_index", "encoder_index", "place", "states"}
+    others |= {"tower_index", "encoder_index", "user_index", "place", "states"}
     assert {field.name for field in fields(Bundle)} == {*ARRAYS, *others}
 
 
@@ -157,7 +158,8 @@ def test_a_bundle_that_knows_no_shopper_can_be_read(tmp_path: Path) -> None:
             histories,
             **{name: column[:0] for name, column in vars(histories).items()},
         ),
-        segments=replace(segments, centroids=segments.centroids[:0], users=segments.users[:0]),
+        user_index=VectorIndex.of(users.embeddings[:0]),
+        segments=replace(segments, centroids=segments.centroids[:0]),
     )
     write_bundle(nobody, tmp_path / "v1")
     assert slates(read_bundle(tmp_path / "v1")) == slates(nobody)

@@ -5,7 +5,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from feature_repo.schema import DAY
-from serving.indexes import Segments
 from tests.tiny_bundle import ALL_VISITS, NAMES, SESSIONS, TRAINED_AT, VISITS, codes, tiny_bundle
 
 TINY = tiny_bundle()
@@ -31,17 +30,6 @@ def test_a_taste_belongs_to_the_segment_that_points_most_its_way() -> None:
     assert segments.nearest(np.array([0.5, 0.1, 0.8], np.float32)) == 1
 
 
-def test_members_are_the_shoppers_of_the_nearest_segments_the_nearest_first() -> None:
-    segments = Segments(
-        np.eye(3, dtype=np.float32), np.array([4, 5, 0, 1, 2], np.int32), np.array([0, 2, 2, 5], np.int32)
-    )
-    taste = np.array([0.5, 0.7, 0.6], np.float32)
-    assert segments.members(taste, 1).tolist() == []  # nobody is in the second
-    assert segments.members(taste, 2).tolist() == [0, 1, 2]
-    assert segments.members(taste, 3).tolist() == [0, 1, 2, 4, 5]
-    assert segments.members(taste, 9).tolist() == [0, 1, 2, 4, 5]
-
-
 def test_the_history_of_one_shopper_is_its_own() -> None:
     for user, visits in enumerate(VISITS):
         history = TINY.histories.of(user)
@@ -53,11 +41,19 @@ def test_the_history_of_one_shopper_is_its_own() -> None:
         assert history.total_visits == ALL_VISITS[user]
 
 
-@given(st.lists(st.integers(0, len(VISITS) - 1), max_size=6))
-def test_histories_of_several_shoppers_are_those_of_each_one_after_the_other(users: list[int]) -> None:
-    items, shares, lengths = TINY.histories.of_users(np.array(users, np.int32))
+@given(st.lists(st.tuples(st.integers(0, len(VISITS) - 1), st.floats(0, 1, width=32)), max_size=6))
+def test_shares_of_several_shoppers_are_those_of_each_one_after_the_other(
+    weighed: list[tuple[int, float]],
+) -> None:
+    users, weights = [user for user, _ in weighed], [weight for _, weight in weighed]
+    items, shares = TINY.histories.shares(np.array(users, np.int32), np.array(weights, np.float32))
     alone = [TINY.histories.of(user) for user in users]
-    assert lengths.tolist() == [history.items.size for history in alone]
+    assert items.dtype == np.int32
     assert items.tolist() == [item for history in alone for item in history.items]
-    expected = [visits / history.total_visits for history in alone for visits in history.visits]
-    np.testing.assert_allclose(shares, expected, rtol=1e-6)
+    expected = [
+        weight * float(visits) / history.total_visits
+        for weight, history in zip(weights, alone, strict=True)
+        for visits in history.visits
+    ]
+    assert shares.dtype == np.float64
+    np.testing.assert_allclose(shares, expected, rtol=1e-9)

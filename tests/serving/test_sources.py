@@ -14,6 +14,7 @@ from serving.indexes import Segments, UserHistories
 from serving.sources.own_items import MEMORY_DAYS
 from serving.sources.similar_users import NEAREST_USERS
 from serving.sources.source import Reach, summed
+from serving.vector_index import VectorIndex
 from tests.serving.tiny_shopper import NOW, TINY, bring, found, shopper
 from tests.tiny_bundle import (
     KNOWN_SHOPPER,
@@ -181,11 +182,7 @@ def test_two_tastes_never_mix_among_similar_users() -> None:
     bundle = replace(
         TINY,
         users=replace(TINY.users, embeddings=vectors),
-        segments=Segments(
-            np.array([[1, 0], [-1, 0]], np.float32),
-            np.concatenate([users[::2], users[1::2]]).astype(np.int32),
-            np.array([0, users.size // 2, users.size], np.int32),
-        ),
+        user_index=VectorIndex.of(vectors),
         histories=UserHistories(
             np.arange(0, items.size + 1, 2),
             items.ravel(),
@@ -210,9 +207,9 @@ def test_who_has_no_taste_yet_has_no_similar_users_and_no_segment() -> None:
     assert found("segment_popular") == {}
 
 
-def test_without_segments_nobody_is_similar() -> None:
-    nobody = Segments(np.zeros((0, 3), np.float32), np.zeros(0, np.int32), np.zeros(1, np.int32))
-    bundle = replace(TINY, segments=nobody)
+def test_in_a_shop_without_shoppers_nobody_is_similar() -> None:
+    nobody = np.zeros((0, 3), np.float32)
+    bundle = replace(TINY, segments=Segments(nobody), user_index=VectorIndex.of(nobody))
     assert found("similar_users", "mug", bundle=bundle) == {}
     assert found("segment_popular", "mug", bundle=bundle) == {}
 
