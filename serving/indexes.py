@@ -16,10 +16,6 @@ class Neighbours:
     items: Int32
     scores: Float32
 
-    def best(self, size: int) -> "Neighbours":
-        """The ``size`` best of each item."""
-        return Neighbours(self.items[:, :size], self.scores[:, :size])
-
 
 @dataclass(frozen=True)
 class PopularityLists:
@@ -49,6 +45,28 @@ class GroupedLists:
         """Items and scores of one group."""
         span = slice(self.offsets[group], self.offsets[group + 1])
         return self.items[span], self.scores[span]
+
+    def weighted(self, groups: Int32, weights: Float64) -> tuple[Int32, Float32]:
+        """Items of groups int32[n], one group after the other, and their scores times the group's weight."""
+        return _weighted(self.items, self.scores, self.offsets, groups, weights)
+
+
+@compiled(INT32S, FLOAT32S, INT32S, INT32S, FLOAT64S)
+def _weighted(
+    items: Int32, scores: Float32, offsets: Int32, groups: Int32, weights: Float64
+) -> tuple[Int32, Float32]:
+    size = 0
+    for group in groups:
+        size += offsets[group + 1] - offsets[group]
+    found = np.empty(size, np.int32)
+    weighted = np.empty(size, np.float32)
+    at = 0
+    for row in range(groups.size):
+        for place in range(offsets[groups[row]], offsets[groups[row] + 1]):
+            found[at] = items[place]
+            weighted[at] = scores[place] * weights[row]
+            at += 1
+    return found, weighted
 
 
 @dataclass(frozen=True)

@@ -1,10 +1,8 @@
 """What many buy: overall, right now, in the shopper's categories, among shoppers of a like taste."""
 
-import numpy as np
-
 from feature_repo.ranking_features import Interest, ShopperState
 from serving.bundle import Bundle
-from serving.sources.source import NOTHING, RECENT_ITEMS, Reach, Retrieved
+from serving.sources.source import NOTHING, RECENT_ITEMS, Reach, Retrieved, totalled
 
 
 def popular(bundle: Bundle, shopper: ShopperState, interest: Interest, reach: Reach) -> Retrieved:
@@ -20,15 +18,10 @@ def trending(bundle: Bundle, shopper: ShopperState, interest: Interest, reach: R
 def category_popular(bundle: Bundle, shopper: ShopperState, interest: Interest, reach: Reach) -> Retrieved:
     """Popular items of the categories of the window, each category by its weight in the window."""
     recent = interest.recent.newest(RECENT_ITEMS)
-    categories = bundle.items.category[recent.items]
-    known = categories >= 0
-    weights = np.bincount(categories[known], recent.weights()[known])
-    lists = [(bundle.category_popularity.of(int(c)), weights[c]) for c in np.flatnonzero(weights)]
-    if not lists:
-        return NOTHING
-    found = np.concatenate([items for (items, _), _ in lists])
-    scores = np.concatenate([scores * weight for (_, scores), weight in lists])
-    return reach.best(found, scores.astype(np.float32))
+    of_item = bundle.items.category[recent.items]
+    known = of_item >= 0
+    categories, weights = totalled(of_item[known], recent.weights()[known])
+    return reach.best(*bundle.category_popularity.weighted(categories, weights))
 
 
 def segment_popular(bundle: Bundle, shopper: ShopperState, interest: Interest, reach: Reach) -> Retrieved:

@@ -114,6 +114,15 @@ def test_only_the_nearest_sessions_are_kept() -> None:
     assert set(scores(index, window, HALVING._replace(neighbours=2))) == {"mug", "teapot", "tray"}
 
 
+def test_of_sessions_equally_near_those_of_the_newer_item_are_kept_then_the_newer_ones() -> None:
+    index = evenly_rare(("mug", "bulb"), ("kettle", "teapot"), ("kettle", "tray"), ("mug", "rug"))
+    index = replace(index, session_time=np.full(4, TRAINED_AT))
+    window = recent("kettle", "mug", steps=(0, 0))
+    in_order = ["teapot", "tray", "bulb", "rug"]
+    for kept in range(1, 5):
+        assert list(scores(index, window, HALVING._replace(neighbours=kept))) == in_order[:kept]
+
+
 def test_an_old_session_counts_less_and_one_of_the_future_as_one_of_now() -> None:
     index = evenly_rare(("kettle", "teapot"), ("kettle", "mug"))
     ahead = replace(index, session_time=np.array([TRAINED_AT + 3 * DAY, TRAINED_AT - 2 * DAY]))

@@ -7,13 +7,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from feature_repo.arrays import Bool, Float32
+from feature_repo.arrays import Bool, Float32, Int32
+from feature_repo.ranking_features import Page
 from feature_repo.schema import DAY
 from feature_repo.session_features import RECENCY_DECAY, recent_items
-from serving.indexes import Segments, UserHistories
+from serving.indexes import Neighbours, Segments, UserHistories
 from serving.sources.own_items import MEMORY_DAYS
 from serving.sources.similar_users import NEAREST_USERS
-from serving.sources.source import Reach, summed
+from serving.sources.source import Reach, around, summed
 from serving.vector_index import VectorIndex
 from tests.serving.tiny_shopper import NOW, TINY, bring, found, shopper
 from tests.tiny_bundle import (
@@ -269,6 +270,35 @@ def test_the_best_within_a_reach_are_those_of_a_full_sort(
 
 def test_weights_of_the_same_item_are_summed() -> None:
     items, weights = summed(codes(["lamp", "mug", "lamp"]), np.array([1, 2, 4], np.float32))
-    assert (items.tolist(), weights.tolist()) == (codes(["mug", "lamp"]).tolist(), [2, 5])
+    assert (items.tolist(), weights.tolist()) == (codes(["lamp", "mug"]).tolist(), [5, 2])
     assert items.dtype == np.int32
     assert weights.dtype == np.float32
+
+
+@settings(deadline=None)
+@given(
+    arrays(np.int32, (6, 4), elements=st.integers(-1, 5)),
+    st.lists(st.integers(0, 5), unique=True).map(lambda items: np.array(items, np.int32)),
+    st.none() | st.integers(1, 6),
+)
+def test_neighbours_around_items_are_summed_like_one_after_the_other(
+    lists: Int32, items: Int32, of_each: int | None
+) -> None:
+    neighbours = Neighbours(lists, np.arange(1, 25, dtype=np.float32).reshape(6, 4))
+    weights = 0.5 ** np.arange(items.size, dtype=np.float32)
+    expected: dict[int, float] = {}
+    for item, weight in zip(items, weights, strict=True):
+        for neighbour, score in list(zip(lists[item], neighbours.scores[item], strict=True))[:of_each]:
+            if neighbour >= 0:
+                expected[int(neighbour)] = expected.get(int(neighbour), 0) + float(score * weight)
+    found, scores = around(neighbours, items, weights, of_each)
+    assert dict(zip(found.tolist(), scores.tolist(), strict=True)) == expected
+
+
+def test_what_the_page_and_the_cart_both_hold_counts_once() -> None:
+    state = shopper("desk")
+    both = replace(state, page=Page(codes(["kettle"]), codes(["kettle"])))
+    one = replace(state, page=Page(codes(["kettle"]), codes([])))
+    brought = bring("bought_together", both, Reach(5))
+    np.testing.assert_array_equal(brought.scores, bring("bought_together", one, Reach(5)).scores)
+    assert brought.items.size
