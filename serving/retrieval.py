@@ -7,8 +7,11 @@ from typing import Final
 
 import numpy as np
 
-from feature_repo.arrays import Float32, Int32
+from feature_repo.arrays import Float32, Float64, Int32, Int64
+from feature_repo.compiled import FLOAT32S, FLOAT64S, INT, INT64S, compiled
+from feature_repo.distinct_values import distinct
 from feature_repo.ranking_features import SOURCES, Candidates, Interest
+from serving.best_first import best_first
 from serving.bundle import Bundle
 from serving.in_time.attempt import UNHURRIED, Attempt
 from serving.plan import Share, weights
@@ -95,19 +98,45 @@ def ask_sources(
 
 def fuse(retrieved: Sequence[Retrieved], weights: Sequence[float], size: int) -> Candidates:
     """Union of the sources' findings (in the order of SOURCES), cut to the ``size`` best by fused rank."""
-    items, slot = np.unique(np.concatenate([found.items for found in retrieved]), return_inverse=True)
-    lengths = [found.items.size for found in retrieved]
-    column = np.repeat(np.arange(len(retrieved)), lengths)
-    rank = np.concatenate([np.arange(length) for length in lengths])
-    weight = np.repeat(weights, lengths)
-    fused = np.bincount(slot, weight / (FUSION_CONSTANT + rank), minlength=items.size).astype(np.float32)
-    order = np.lexsort((items, -fused))[:size]
-    table = np.full((3, items.size, len(retrieved)), np.nan, dtype=np.float32)
-    table[0, slot, column] = np.concatenate([found.scores for found in retrieved])
-    table[1, slot, column] = rank
-    best = np.array([found.scores[0] if found.scores.size else np.nan for found in retrieved], np.float32)
-    table[2] = table[0] / np.where(best > 0, best, np.nan)
-    return Candidates(items[order].astype(np.int32), fused[order], *table[:, order])
+    found = np.concatenate([found.items for found in retrieved])
+    scores = np.concatenate([found.scores for found in retrieved])
+    lengths = np.array([found.items.size for found in retrieved])
+    first, number = distinct(found)
+    votes = np.bincount(number, _votes(lengths, np.array(weights, np.float64)), minlength=first.size)
+    items, fused = found[first], votes.astype(np.float32)
+    best = best_first(items, fused, size)
+    row_of = np.full(first.size, -1)
+    row_of[best] = np.arange(best.size)
+    return Candidates(items[best], fused[best], *_tables(row_of[number], scores, lengths, best.size))
+
+
+@compiled(INT64S, FLOAT64S)
+def _votes(lengths: Int64, weights: Float64) -> Float64:
+    """What each finding adds to the fused score of its item; findings of one source after the other, by rank."""
+    votes = np.empty(lengths.sum(), np.float64)
+    n = 0
+    for source in range(lengths.size):
+        for rank in range(lengths[source]):
+            votes[n] = weights[source] / (FUSION_CONSTANT + rank)
+            n += 1
+    return votes
+
+
+@compiled(INT64S, FLOAT32S, INT64S, INT)
+def _tables(rows: Int64, scores: Float32, lengths: Int64, size: int) -> tuple[Float32, Float32, Float32]:
+    """Scores, ranks and relative scores of candidates; rows int64[findings]: of which, -1 for none."""
+    table = np.full((3, size, lengths.size), np.nan, np.float32)
+    start = 0
+    for source in range(lengths.size):
+        for rank in range(lengths[source]):
+            row, score, best = rows[start + rank], scores[start + rank], scores[start]
+            if row >= 0:
+                table[0, row, source] = score
+                table[1, row, source] = rank
+                if best > 0:
+                    table[2, row, source] = score / best
+        start += lengths[source]
+    return table[0], table[1], table[2]
 
 
 def reciprocal_rank(scores: Float32) -> Float32:

@@ -75,6 +75,12 @@ def test_fusion_keeps_the_best_of_the_union_once_each(lists: list[tuple[int, lis
     best = sorted(expected, key=lambda item: (-np.float32(expected[item]), item))[:size]
     assert fused.items.tolist() == best
     np.testing.assert_allclose(fused.fused, [expected[item] for item in best], rtol=1e-6)
+    assert rows(fused.ranks) == [
+        [items.index(item) if item in items else None for _, items in lists] for item in best
+    ]
+    assert rows(fused.scores) == [
+        [None if rank is None else -rank for rank in ranks] for ranks in rows(fused.ranks)
+    ]
 
 
 def test_sources_stand_in_the_order_of_the_ranking_schema_each_with_a_quota_and_a_weight() -> None:
