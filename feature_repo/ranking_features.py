@@ -124,9 +124,8 @@ class Candidates:
 
     def take(self, keep: Bool) -> "Candidates":
         """The candidates where ``keep`` is True, in order."""
-        return Candidates(
-            self.items[keep], self.fused[keep], self.scores[keep], self.ranks[keep], self.relative[keep]
-        )
+        columns = (self.items, self.fused, self.scores, self.ranks, self.relative)
+        return Candidates(*(column.compress(keep, axis=0) for column in columns))
 
     def with_unbrought(self, items: Int32) -> "Candidates":
         """The candidates, and behind them items int32[m] that no source brought."""

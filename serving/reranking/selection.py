@@ -8,8 +8,8 @@ from typing import Final, NamedTuple
 import numpy as np
 
 from feature_repo.arrays import Float32, Int32, Int64
+from serving.best_first import best_first
 from serving.reranking.diversity import Diversity, Gains, RankersOrder
-from serving.reranking.slate import ranked
 
 NOT_CAPPED: Final = -1
 """Group of a candidate that a cap does not count."""
@@ -73,9 +73,9 @@ def select(items: Int32, scores: Float32, k: int, rules: Rules = NO_RULES) -> Se
     """
     if len(rules.caps) > MAX_CAPS:
         raise ValueError(f"{len(rules.caps)} caps are too many: a slate keeps at most {MAX_CAPS}")
-    order = ranked(items, scores)
     if not rules.fixed and not rules.caps and rules.diversity is None:
-        return Selection(order[:k])
+        return Selection(best_first(items, scores, k))
+    order = best_first(items, scores, items.size)
     k = min(k, order.size)
     page = _Page(_gains(rules, scores, order, k), [cap.of(order) for cap in rules.caps])
     standing = np.argsort(order)
