@@ -1,6 +1,11 @@
-"""What the API takes and answers. Types are strict (no "1" for 1) and unknown fields are refused."""
+"""What the API takes and answers. Types are strict (no "1" for 1) and unknown fields are refused.
+
+What answers a body is a dataclass: it is made and written in a tenth of the time of a model that checks what the
+server itself has just computed.
+"""
 
 import json
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Final, Literal
 
@@ -81,6 +86,8 @@ Timestamp = Annotated[
     ),
 ]
 Token = Annotated[PageToken, PlainValidator(_to_page_token), WithJsonSchema({"type": "string"})]
+Relaxed = Group | Literal[Rule.PIN]
+"""A rule of a placement that a page may not be able to keep."""
 Properties = Annotated[
     str | None,
     BeforeValidator(_to_json_text),
@@ -151,20 +158,23 @@ class ReceivedOffer(Received):
         )
 
 
-class ChangedItems(BaseModel):
+@dataclass(frozen=True, slots=True)
+class ChangedItems:
     """How many items of the catalog change."""
 
     items: int
 
 
-class EventResult(BaseModel):
+@dataclass(frozen=True, slots=True)
+class EventResult:
     """What became of one event."""
 
     event_id: str
     verdict: Verdict
 
 
-class EventResults(BaseModel):
+@dataclass(frozen=True, slots=True)
+class EventResults:
     """What became of the events, in their order."""
 
     events: list[EventResult]
@@ -238,7 +248,8 @@ class RerankRequest(Received):
         return RecommendationRequest(placement=RERANK, k=len(self.items), context=self.context, **shared)
 
 
-class FeatureContribution(BaseModel):
+@dataclass(frozen=True, slots=True)
+class FeatureContribution:
     """By how much a feature raised the item's score, or lowered it; ``value`` is null where it is unknown."""
 
     feature: str
@@ -246,66 +257,93 @@ class FeatureContribution(BaseModel):
     contribution: float
 
 
-class ItemExplanation(BaseModel):
+@dataclass(frozen=True, slots=True)
+class ItemExplanation:
     """Why an item is in the slate."""
 
-    reason: str = Field(description="As a person would say it.")
-    because_of: str | None = Field(description="The item that the reason rests on.")
-    contributions: list[FeatureContribution] = Field(
-        description="The strongest first; none without a ranker."
-    )
+    reason: Annotated[str, Field(description="As a person would say it.")]
+    because_of: Annotated[str | None, Field(description="The item that the reason rests on.")]
+    contributions: Annotated[
+        list[FeatureContribution], Field(description="The strongest first; none without a ranker.")
+    ]
 
 
-class SlateItem(BaseModel):
+@dataclass(frozen=True, slots=True)
+class SlateItem:
     """One recommended item; ``position`` counts from 1."""
 
     item_id: str
     score: float
     position: int
-    sources: list[str] = Field(description="Retrieval sources that brought the item.")
-    click_probability: float | None = Field(
-        description="That the shopper takes this item next; null where the model does not know."
-    )
-    purchase_probability: float | None = Field(
-        description="That the shopper buys this item within a day; null where the model does not know."
-    )
-    propensity: float = Field(
-        1.0,
-        description="The chance with which a new item was drawn for its place; 1 where nothing was drawn.",
-    )
-    placed_by: Rule | None = Field(
-        None, description="The placement's rule that gave the item its place; null for its merit."
-    )
-    explanation: ItemExplanation | None = Field(None, description="Only where the request asks to explain.")
+    sources: Annotated[list[str], Field(description="Retrieval sources that brought the item.")]
+    click_probability: Annotated[
+        float | None,
+        Field(description="That the shopper takes this item next; null where the model does not know."),
+    ]
+    purchase_probability: Annotated[
+        float | None,
+        Field(
+            description="That the shopper buys this item within a day; null where the model does not know."
+        ),
+    ]
+    propensity: Annotated[
+        float,
+        Field(
+            description="The chance with which a new item was drawn for its place; 1 where nothing was drawn."
+        ),
+    ] = 1.0
+    placed_by: Annotated[
+        Rule | None,
+        Field(description="The placement's rule that gave the item its place; null for its merit."),
+    ] = None
+    explanation: Annotated[
+        ItemExplanation | None, Field(description="Only where the request asks to explain.")
+    ] = None
 
 
-class FeatureAge(BaseModel):
+@dataclass(frozen=True, slots=True)
+class FeatureAge:
     """Seconds since each family of features was computed."""
 
     user: float
     item: float
-    activity: float | None = Field(
-        description="Since all shoppers' events were counted; null while `freshet stream` does not run."
-    )
-    session: float = Field(description="Since the newest event of the window; 0 without one.")
+    activity: Annotated[
+        float | None,
+        Field(
+            description="Since all shoppers' events were counted; null while `freshet stream` does not run."
+        ),
+    ]
+    session: Annotated[float, Field(description="Since the newest event of the window; 0 without one.")]
 
 
-class Recommendations(BaseModel):
+@dataclass(frozen=True, slots=True)
+class Recommendations:
     """A slate. It is shorter than ``k`` where no more may be shown, or no more fits a search."""
 
     request_id: str
     items: list[SlateItem]
     model_version: str
-    degraded: list[str] = Field(
-        description="What had to be left out: session_window, or sources that failed or came too late."
-    )
-    ranked_by: RankedBy | Rung = Field(
-        description="Who put the items in order: as the placement says, or a lesser one for lack of time."
-    )
-    relaxed: list[Group | Literal[Rule.PIN]] = Field(
-        description="Rules of the placement that this page does not keep: caps by their group, or `pin`."
-    )
-    next_page: str | None = Field(description="What to send as `page` for the next one; null where it ends.")
+    degraded: Annotated[
+        list[str],
+        Field(
+            description="What had to be left out: session_window, or sources that failed or came too late."
+        ),
+    ]
+    ranked_by: Annotated[
+        RankedBy | Rung,
+        Field(
+            description="Who put the items in order: as the placement says, or a lesser one for lack of time."
+        ),
+    ]
+    relaxed: Annotated[
+        list[Relaxed],
+        Field(
+            description="Rules of the placement that this page does not keep: caps by their group, or `pin`."
+        ),
+    ]
+    next_page: Annotated[
+        str | None, Field(description="What to send as `page` for the next one; null where it ends.")
+    ]
     feature_age: FeatureAge
 
 

@@ -26,6 +26,7 @@ from serving.schemas import (
     CatalogItem,
     ChangedItems,
     ErasureResult,
+    EventResult,
     EventResults,
     Readiness,
     ReceivedEvent,
@@ -69,11 +70,9 @@ class Service:
         self.slates.log_state.note(away=False)
         verdicts = [Verdict.ERASED if dropped else next(appended) for dropped in erased]
         self.metrics.count_events(events, verdicts)
-        results = [
-            {"event_id": event.event_id, "verdict": verdict}
-            for event, verdict in zip(events, verdicts, strict=True)
-        ]
-        return EventResults.model_validate({"events": results})
+        return EventResults(
+            [EventResult(event.event_id, verdict) for event, verdict in zip(events, verdicts, strict=True)]
+        )
 
     async def erase(self, user_id: str | None, visitor_id: str | None) -> ErasureResult:
         """Erase a user with its visitors, or a visitor: from Redis at once, from disk by ``freshet erase``.

@@ -1,20 +1,17 @@
 """Slates: a request's way through the recommender to its reply."""
 
-import math
 import time
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Final
+from typing import cast
 
-from feature_repo.arrays import Float32
 from feature_repo.event_log import EventLog, Shopper
-from feature_repo.ranking_features import SOURCES
-from feature_repo.schema import SECOND, shopper_key
+from feature_repo.schema import shopper_key
 from feature_repo.settings import Settings
 from feature_repo.tombstones import Tombstones
-from serving.bundle import Bundle, Manifest
-from serving.calibration import UNCALIBRATED, Calibration
-from serving.explanation import Explanation, explain
+from serving.bundle import Manifest
+from serving.calibration import UNCALIBRATED
+from serving.explanation import explain
 from serving.hydration import LogState, hydrate
 from serving.in_time.attempt import Rung
 from serving.in_time.breakers import Breakers
@@ -25,13 +22,10 @@ from serving.metrics import Metrics
 from serving.placements import placements_of
 from serving.plan import RankedBy
 from serving.query import Filters, Question
-from serving.reranking import MAX_SHOWN, PageToken
 from serving.schemas import (
-    FeatureAge,
-    FeatureContribution,
-    ItemExplanation,
     RecommendationRequest,
     Recommendations,
+    Relaxed,
     RerankRequest,
     SlateItem,
 )
@@ -40,10 +34,7 @@ from serving.served.request_id import is_among, new_request_id, seed_of
 from serving.served.served_log import ServedLog
 from serving.served.served_slate import ServedItems, ServedSlate
 from serving.served.state_journal import ACTIVITY, StateJournal
-from serving.sources.popularity import popular
-
-FILL: Final = popular.__name__
-"""Where items come from that lengthen a slate whose candidates ran out."""
+from serving.slate_reply import explained, feature_age, next_page, slate_items
 
 
 class Slates:
@@ -115,7 +106,7 @@ class Slates:
                 items=shown.with_others(slate, bundle) if full else shown,
             )
         )
-        age = _feature_age(bundle.manifest, shopper, self.activity.age(), as_of)
+        age = feature_age(bundle.manifest, shopper, self.activity.age(), as_of)
         self._metrics.count_slate(slate, degraded, age.session)
         by_rankers = slate.ranked_by == Rung.RANKERS and question.plan.ranked_by == RankedBy.RANKERS
         items = slate_items(shown, bundle.calibration if by_rankers else UNCALIBRATED)
@@ -126,9 +117,9 @@ class Slates:
             items=items,
             model_version=bundle.manifest.version,
             degraded=degraded,
-            relaxed=list(slate.relaxed),
+            relaxed=cast("list[Relaxed]", list(slate.relaxed)),
             ranked_by=question.plan.ranked_by if slate.ranked_by == Rung.RANKERS else slate.ranked_by,
-            next_page=_next_page(request.page, shown, bundle.manifest.version) if slate.more else None,
+            next_page=next_page(request.page, shown, bundle.manifest.version) if slate.more else None,
             feature_age=age,
         )
 
@@ -149,7 +140,7 @@ class Slates:
             )
             for number, item_id in enumerate((name for name in given if name not in known), 1)
         ]
-        return ordered.model_copy(update={"items": [*ordered.items, *unknown]})
+        return replace(ordered, items=[*ordered.items, *unknown])
 
     def require_placement(self, name: str) -> str:
         """The name, if a placement has it; else ValueError."""
@@ -194,80 +185,3 @@ class Slates:
         key = shopper_key(user_id, visitor_id)
         erased_at = self._tombstones.erased_at(key)
         return None if erased_at is not None and erased_at >= manifest.training_end else key
-
-
-def _feature_age(manifest: Manifest, shopper: Shopper, activity: float | None, as_of: int) -> FeatureAge:
-    user = shopper.features.computed_at if shopper.features else manifest.created
-    session = shopper.window[-1].timestamp if shopper.window else as_of
-    return FeatureAge(
-        user=max(as_of - user, 0) / SECOND,
-        item=(as_of - manifest.created) / SECOND,
-        activity=activity,
-        session=max(as_of - session, 0) / SECOND,
-    )
-
-
-def _next_page(page: PageToken | None, shown: ServedItems, model_version: str) -> str | None:
-    """Text of the token for what comes after the shown items of a page; None where no listing is that long."""
-    before = page or PageToken(model_version, ())
-    if len(before.shown) + len(shown.item_ids) >= MAX_SHOWN:
-        return None
-    return before.after(model_version, shown.item_ids.tolist()).encode()
-
-
-def slate_items(shown: ServedItems, calibration: Calibration) -> list[SlateItem]:
-    """The items of a slate as a reply has them."""
-    rows = zip(
-        shown.item_ids,
-        shown.scores.tolist(),
-        shown.brought.tolist(),
-        shown.propensity.tolist(),
-        shown.placed_by,
-        _numbers(calibration.click(shown.ranked_scores())),
-        _numbers(calibration.purchase(shown.ranked_scores())),
-        strict=True,
-    )
-    return [
-        SlateItem(
-            item_id=item_id,
-            score=score,
-            position=position,
-            sources=[name for name, there in zip(SOURCES, brought, strict=True) if there]
-            or ([] if placed_by else [FILL]),
-            propensity=propensity,
-            placed_by=placed_by,
-            click_probability=click,
-            purchase_probability=purchase,
-        )
-        for position, (item_id, score, brought, propensity, placed_by, click, purchase) in enumerate(rows, 1)
-    ]
-
-
-def explained(
-    items: Sequence[SlateItem], explanations: Sequence[Explanation], bundle: Bundle
-) -> list[SlateItem]:
-    """The items, each with its explanation."""
-    return [
-        item.model_copy(update={"explanation": _explanation(explanation, bundle)})
-        for item, explanation in zip(items, explanations, strict=True)
-    ]
-
-
-def _explanation(explanation: Explanation, bundle: Bundle) -> ItemExplanation:
-    because_of = explanation.reason.item
-    return ItemExplanation(
-        reason=explanation.reason.text,
-        because_of=None if because_of is None else bundle.item_ids[because_of],
-        contributions=[
-            FeatureContribution(
-                feature=one.feature,
-                value=None if math.isnan(one.value) else one.value,
-                contribution=one.contribution,
-            )
-            for one in explanation.contributions
-        ],
-    )
-
-
-def _numbers(values: Float32) -> list[float | None]:
-    return [None if math.isnan(value) else value for value in values.tolist()]

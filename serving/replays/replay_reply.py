@@ -14,7 +14,7 @@ from serving.replays.replay import Replay
 from serving.schemas import SlateItem
 from serving.served.question_text import to_text
 from serving.served.served_slate import ServedItems
-from serving.slates import explained, slate_items
+from serving.slate_reply import explained, slate_items
 
 TOLERANCE: Final = 1e-6
 """Relative: another processor may round the last bit of a score differently."""
