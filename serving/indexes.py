@@ -48,25 +48,9 @@ class GroupedLists:
 
     def weighted(self, groups: Int32, weights: Float64) -> tuple[Int32, Float32]:
         """Items of groups int32[n], one group after the other, and their scores times the group's weight."""
-        return _weighted(self.items, self.scores, self.offsets, groups, weights)
-
-
-@compiled(INT32S, FLOAT32S, INT32S, INT32S, FLOAT64S)
-def _weighted(
-    items: Int32, scores: Float32, offsets: Int32, groups: Int32, weights: Float64
-) -> tuple[Int32, Float32]:
-    size = 0
-    for group in groups:
-        size += offsets[group + 1] - offsets[group]
-    found = np.empty(size, np.int32)
-    weighted = np.empty(size, np.float32)
-    at = 0
-    for row in range(groups.size):
-        for place in range(offsets[groups[row]], offsets[groups[row] + 1]):
-            found[at] = items[place]
-            weighted[at] = scores[place] * weights[row]
-            at += 1
-    return found, weighted
+        offsets = self.offsets.astype(np.int64)
+        items, weighed = _weighted(offsets, self.items, self.scores, groups, weights)
+        return items, weighed.astype(np.float32)
 
 
 @dataclass(frozen=True)
