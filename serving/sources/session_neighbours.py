@@ -132,9 +132,8 @@ def _around_shared(
         start, end = offsets[sessions[row]], offsets[sessions[row] + 1]
         shared = _newest_shared(items, start, end, recent, marked)
         for place in range(start, end):
-            if place != shared:
-                found[n] = items[place]
-                of_session[n] = row
-                distance[n] = max(abs(steps[place] - steps[shared]), 1)
-                n += 1
+            found[n] = items[place]
+            of_session[n] = row
+            distance[n] = max(abs(steps[place] - steps[shared]), 1)
+            n += place != shared  # else the next takes its place
     return found[:n], of_session[:n], distance[:n]
