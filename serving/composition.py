@@ -65,8 +65,8 @@ def compose(bundle: Bundle, query: Query, ranked: Ranked) -> Slate:
     drawn = _drawn(bundle, query, items, utility, free)
     stays = np.arange(items.size) < pool.size
     stays[list(drawn.chance)] = True
-    rows, standing = np.flatnonzero(stays), np.cumsum(stays) - 1
-    fixed = {place: int(standing[row]) for place, row in {**pins, **drawn.fixed}.items()}
+    rows = np.flatnonzero(stays)
+    fixed = {place: int(stays[:row].sum()) for place, row in {**pins, **drawn.fixed}.items()}
     selection = reranking.select(
         items[rows], utility[rows], query.k, _rules(bundle, query.plan, items[rows], fixed)
     )
@@ -82,7 +82,7 @@ def compose(bundle: Bundle, query: Query, ranked: Ranked) -> Slate:
         features=features,
         relaxed=(*_missing_pin(query, items[chosen]), *selection.relaxed),
         propensity=np.minimum(drawn.propensity(chosen), 1),
-        placed_by=tuple(rule_of.get(row) for row in chosen.tolist()),
+        placed_by=tuple(map(rule_of.get, chosen.tolist())),
         more=rows.size > query.k,
         ranked_by=rung,
     )
