@@ -31,8 +31,8 @@ def _last(places: Int32, size: int) -> int:
 @compiled(INT32S, FLOAT32S, INT)
 def _best(items: Int32, scores: Float32, size: int) -> tuple[Int64, Int64]:
     """Rows of the best and of all that tie with the last of them; numbers that rise in the order of best_first."""
-    # Read as an integer, a float rises with it from 0 up and falls with it below; 0 - score is never -0.
-    bits = (np.float32(0) - scores).view(np.int32)
+    # Read as an integer, a float rises with it from 0 up and falls with it below.
+    bits = (-scores).view(np.int32)
     falling = np.empty(items.size, np.int32)
     for row in range(items.size):
         falling[row] = bits[row] if bits[row] >= 0 else -(bits[row] & 0x7FFFFFFF)

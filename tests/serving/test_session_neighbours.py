@@ -123,6 +123,13 @@ def test_of_sessions_equally_near_those_of_the_newer_item_are_kept_then_the_newe
         assert list(scores(index, window, HALVING._replace(neighbours=kept))) == in_order[:kept]
 
 
+def test_sessions_equally_near_make_way_for_a_nearer_one() -> None:
+    index = evenly_rare(("kettle", "teapot"), ("kettle", "tray"), ("kettle", "mug", "rug"))
+    index = replace(index, session_time=np.full(3, TRAINED_AT))
+    window = recent("kettle", "mug", steps=(0, 0))
+    assert set(scores(index, window, HALVING._replace(neighbours=2))) == {"teapot", "mug", "rug"}
+
+
 def test_an_old_session_counts_less_and_one_of_the_future_as_one_of_now() -> None:
     index = evenly_rare(("kettle", "teapot"), ("kettle", "mug"))
     ahead = replace(index, session_time=np.array([TRAINED_AT + 3 * DAY, TRAINED_AT - 2 * DAY]))
