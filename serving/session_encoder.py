@@ -19,8 +19,8 @@ AGES: Final = "ages"
 """Inputs of the network, all newest event first: float32[1, L, d], int64[1, L] twice, float32[1, L]."""
 QUERY: Final = "query"
 """Its output: float32[1, d], a unit vector."""
-LIKELIEST: Final = 500
-"""Items that are looked up in a large shop."""
+LIKELIEST: Final = 300
+"""Items that are looked up in a large shop: as many as their source may bring."""
 AGE_SCALE: Final = 10.0
 """Divides the logarithm of an age in seconds, so that it is about one."""
 
