@@ -23,8 +23,6 @@ FLOAT32S: Final = _read(types.float32)
 FLOAT64S: Final = _read(types.float64)
 INT32_ROWS: Final = _read(types.int32, 2)
 FLOAT32_ROWS: Final = _read(types.float32, 2)
-FLOAT32S_OUT: Final = types.Array(types.float32, 1, "C")
-FLOAT32_ROWS_OUT: Final = types.Array(types.float32, 2, "C")
 FLOAT32_TABLE: Final = types.Array(types.float32, 2, "A", readonly=True)
 """Only read, in whatever order it lies in memory."""
 FLOAT32_COLUMN_OUT: Final = types.Array(types.float32, 1, "A")
@@ -32,8 +30,6 @@ FLOAT32_COLUMNS_OUT: Final = types.Array(types.float32, 2, "A")
 """Some columns of a wider table, to be filled."""
 INT: Final = types.int64
 INT32: Final = types.int32
-FLOAT32: Final = types.float32
-FLOAT64: Final = types.float64
 
 
 def together(*arguments: types.Type) -> types.Type:
@@ -47,6 +43,8 @@ def compiled(*arguments: types.Type) -> Callable[[Loop], Loop]:
 
     What was compiled is kept beside the source, or where NUMBA_CACHE_DIR says. It runs without the interpreter's
     lock. Sums may be added in any order, so that they use the whole width of the processor; not a number stays so.
+    What it takes from other files must never change, as codes of event types and units of time do not: what was
+    compiled is made anew when its own file changes.
     """
     wrapper: Any = numba.njit(arguments, cache=True, nogil=True, fastmath={"reassoc", "contract"})
     return wrapper
