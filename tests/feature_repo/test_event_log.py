@@ -367,10 +367,24 @@ class TestOutage:
                 began = time.monotonic()
                 with pytest.raises(LogUnavailableError):
                     await log.append([event(1)])
+                with pytest.raises(LogUnavailableError, match=r"no reply within 0\.2 seconds"):
+                    await log.shopper("ann", None)
                 assert time.monotonic() - began < 1.5
             finally:
                 os.kill(pid, signal.SIGCONT)
             assert (await log.append([event(1)]))[0] in Verdict
+            assert [seen.event_id for seen in (await log.shopper("ann", None)).window] == ["e001"]
+            await log.aclose()
+
+    async def test_a_connection_that_was_lost_while_nobody_read_costs_no_reading(
+        self, settings: Settings
+    ) -> None:
+        with embedded_redis(settings) as url, Redis.from_url(url) as other:
+            log = RedisEventLog.connect(url, settings)
+            await log.append([event(1)])
+            read = await log.shopper("ann", None)
+            assert other.client_kill_filter(_type="normal", skipme=True) >= 2
+            assert await log.shopper("ann", None) == read
             await log.aclose()
 
 
