@@ -76,8 +76,11 @@ class VectorIndex:
         return cls(vectors, faiss.read_index(str(path), faiss.IO_FLAG_MMAP_IFC))
 
     def search(self, query: Float32, size: int, allowed: Bool | None = None) -> Near:
-        """The ``size`` nearest, or nearly so: in a small shop, or where not all are ``allowed``, all."""
-        if self._inverted is None or allowed is not None:
+        """The ``size`` nearest, or nearly so: in a small shop, or where not all are ``allowed``, all.
+
+        All, too, of a query that is zero, which is near to none: the inverted file has nothing for it.
+        """
+        if self._inverted is None or allowed is not None or not query.any():
             return Near(self._all, self.cosines(query), whole=True)
         _, [found] = self._inverted.search(query[None], int(size * LOOKED_UP))
         items = found[found >= 0].astype(np.int32)

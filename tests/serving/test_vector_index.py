@@ -60,6 +60,13 @@ def test_where_not_all_are_allowed_none_is_missed(large: VectorIndex, vectors: F
     assert (near.cosines[UNKNOWN] == FARTHEST).all()
 
 
+def test_a_query_that_points_nowhere_is_compared_with_all(large: VectorIndex, vectors: Float32) -> None:
+    nowhere = np.zeros_like(vectors[0])
+    near = large.search(nowhere, 100)
+    assert near.items.size == SIZE
+    assert large.log_total(near, nowhere, 5.0) == pytest.approx(np.log(SIZE), abs=0.1)
+
+
 @given(st.lists(st.integers(0, SIZE - 1), max_size=20), st.integers(1, SIZE - 1))
 def test_cosines_are_those_of_the_items_that_are_asked_for_in_their_order(
     large: VectorIndex, vectors: Float32, items: list[int], asked: int
