@@ -4,8 +4,6 @@ What is read of items lies far apart: each loop reads one thing of all candidate
 processor waits for many of them at once.
 """
 
-from typing import Final
-
 import numpy as np
 
 from feature_repo.arrays import Float32, Int8, Int32, Int64
@@ -22,10 +20,8 @@ from feature_repo.compiled import (
     compiled,
     together,
 )
-from feature_repo.schema import DAY, SECOND, EventType
-
-ADD_TO_CART: Final = EventType.ADD_TO_CART.code
-PURCHASE: Final = EventType.PURCHASE.code
+from feature_repo.schema import DAY, SECOND
+from feature_repo.session_features import ADD_TO_CART, PURCHASE
 
 
 @compiled(FLOAT32_COLUMNS_OUT, FLOAT32_TABLE, FLOAT32_TABLE, FLOAT32_TABLE)

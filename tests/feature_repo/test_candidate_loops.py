@@ -9,8 +9,6 @@ from hypothesis import strategies as st
 
 from feature_repo.arrays import Float32, Int32
 from feature_repo.candidate_loops import (
-    ADD_TO_CART,
-    PURCHASE,
     fill_by_source,
     fill_log_days,
     fill_products,
@@ -20,6 +18,7 @@ from feature_repo.candidate_loops import (
     fill_share,
 )
 from feature_repo.schema import DAY, SECOND, EventType
+from feature_repo.session_features import ADD_TO_CART, PURCHASE
 
 AS_OF = 1_750_000_000 * SECOND
 ITEMS = 6
