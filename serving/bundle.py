@@ -39,7 +39,7 @@ from feature_repo.user_history import NO_HISTORY
 from feature_repo.user_tower import UserTower
 from serving.calibration import UNCALIBRATED, Calibration
 from serving.indexes import GroupedLists, Neighbours, PopularityLists, Segments, SessionIndex, UserHistories
-from serving.ranking import Rankers
+from serving.ranking import Ranker, Rankers
 from serving.served.state_journal import StateLayer
 from serving.session_encoder import EncoderItems, SessionEncoder
 from serving.text_index import NO_TEXT, TextIndex
@@ -245,7 +245,7 @@ def write_bundle(bundle: Bundle, directory: Path) -> Bundle:
         (temporary / ENCODER).write_bytes(bundle.encoder.network)
     for name, ranker in bundle.rankers._asdict().items():
         if ranker is not None:
-            ranker.save_model(temporary / f"{name}_{RANKER}")
+            ranker.booster.save_model(temporary / f"{name}_{RANKER}")
     checksums = {path.name: _checksum(path) for path in sorted(temporary.iterdir())}
     manifest = replace(bundle.manifest, checksums=checksums)
     (temporary / MANIFEST).write_bytes(_manifest_json(manifest))
@@ -349,8 +349,8 @@ def _read_encoder(directory: Path) -> SessionEncoder:
     )
 
 
-def _read_ranker(directory: Path, name: str, manifest: Manifest) -> lightgbm.Booster | None:
-    return lightgbm.Booster(model_file=directory / name) if name in manifest.checksums else None
+def _read_ranker(directory: Path, name: str, manifest: Manifest) -> Ranker | None:
+    return Ranker(lightgbm.Booster(model_file=directory / name)) if name in manifest.checksums else None
 
 
 def _map_columns(kind: type[Columns], directory: Path, name: str) -> Columns:

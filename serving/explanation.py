@@ -2,7 +2,6 @@
 
 from typing import Final, NamedTuple
 
-import lightgbm
 import numpy as np
 
 from feature_repo.arrays import Float32, Int32
@@ -13,7 +12,7 @@ from serving.bundle import Bundle
 from serving.in_time.attempt import Rung
 from serving.plan import RankedBy, Rule
 from serving.query import Query, Slate
-from serving.ranking import in_session
+from serving.ranking import Ranker, in_session
 from serving.sources.source import RECENT_ITEMS
 
 TOP: Final = 5
@@ -98,9 +97,9 @@ def _contributions(bundle: Bundle, features: Float32) -> list[list[Contribution]
     return found
 
 
-def _shap(ranker: lightgbm.Booster, features: Float32) -> Float32:
+def _shap(ranker: Ranker, features: Float32) -> Float32:
     """float32[n, len(RANKING_COLUMNS)]; the last column of what LightGBM says is the mean."""
-    said = ranker.predict(features, pred_contrib=True, num_threads=1)
+    said = ranker.booster.predict(features, pred_contrib=True, num_threads=1)
     return np.asarray(said, dtype=np.float32)[:, :-1]
 
 

@@ -1,6 +1,8 @@
 """Ranking: the score of every candidate by LightGBM, one model for a session that goes on, one for an arrival."""
 
 import math
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Final, NamedTuple
 
 import lightgbm
@@ -8,11 +10,28 @@ import numpy as np
 
 from feature_repo.arrays import Bool, Float32
 from feature_repo.ranking_features import RANKING_COLUMNS
+from serving.tree_ensemble import TreeEnsemble
 
 FUSED_SCORE: Final = RANKING_COLUMNS.index("fused_score")
 LEAST_FUSED: Final = np.float32(1e-6)
 """Below any score that a source gives."""
 SESSION_INTERACTIONS: Final = RANKING_COLUMNS.index("session_interactions")
+
+
+@dataclass(frozen=True)
+class Ranker:
+    """A LightGBM model of the ranking columns."""
+
+    booster: lightgbm.Booster
+
+    def scores(self, features: Float32, share: float = 1.0) -> Float32:
+        """float32[n]: of rows float32[n, len(RANKING_COLUMNS)] by the first ``share`` of the trees."""
+        trees = math.ceil(share * self.booster.num_trees())
+        return self._trees.scores(features, trees).astype(np.float32)
+
+    @cached_property
+    def _trees(self) -> TreeEnsemble:
+        return TreeEnsemble.of(self.booster)
 
 
 class Rankers(NamedTuple):
@@ -23,8 +42,8 @@ class Rankers(NamedTuple):
     strangers, which the other would have to guess.
     """
 
-    session: lightgbm.Booster | None
-    arrival: lightgbm.Booster | None
+    session: Ranker | None
+    arrival: Ranker | None
 
 
 NO_RANKERS: Final = Rankers(None, None)
@@ -42,8 +61,7 @@ def rank(rankers: Rankers, features: Float32, share: float = 1.0) -> Float32:
     ranker = rankers.session if live else rankers.arrival
     if ranker is None:
         return log_odds(features[:, FUSED_SCORE])
-    trees = math.ceil(share * ranker.num_trees())
-    return np.asarray(ranker.predict(features, num_iteration=trees, num_threads=1), dtype=np.float32)
+    return ranker.scores(features, share)
 
 
 def in_session(features: Float32) -> Bool:

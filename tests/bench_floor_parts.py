@@ -48,7 +48,7 @@ def floor_parts(settings: Settings, bundle: Bundle, shoppers: Mapping[str, list[
             lambda number: bundle.tower_index.search(asked.vectors[number], quota)
         ),
         f"LightGBM, {CANDIDATES} candidates": median(
-            lambda number: ranker.predict(asked.features[number], num_threads=1)
+            lambda number: ranker.booster.predict(asked.features[number], num_threads=1)
         ),
     }
 

@@ -26,7 +26,7 @@ from serving.bundle import Availability, Bundle, Manifest, UserColumns, write_bu
 from serving.calibration import Calibration
 from serving.indexes import GroupedLists, Neighbours, PopularityLists, Segments, SessionIndex, UserHistories
 from serving.live_version import set_current
-from serving.ranking import Rankers
+from serving.ranking import Ranker, Rankers
 from serving.session_encoder import AGES, QUERY, STEPS, TYPES, VALUES, EncoderItems, SessionEncoder
 from serving.text_index import TextIndex
 from serving.vector_index import NO_VECTORS, VectorIndex
@@ -179,7 +179,7 @@ def publish(models: Path, bundle: Bundle) -> Path:
 
 
 @cache
-def tiny_ranker() -> lightgbm.Booster:
+def tiny_ranker() -> Ranker:
     """A score that rises with last_item_covisitation_score, then with popular_score, and with nothing else."""
     last_item = RANKING_COLUMNS.index("last_item_covisitation_score")
     popular = RANKING_COLUMNS.index("popular_score")
@@ -198,7 +198,7 @@ def tiny_ranker() -> lightgbm.Booster:
         "verbose": -1,
     }
     data = lightgbm.Dataset(rows, pairs[:, 0] * 100 + pairs[:, 1])
-    return lightgbm.train(parameters, data, num_boost_round=1)
+    return Ranker(lightgbm.train(parameters, data, num_boost_round=1))
 
 
 def tiny_encoder(history: int = 3) -> SessionEncoder:

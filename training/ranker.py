@@ -8,7 +8,7 @@ import numpy as np
 
 from feature_repo.arrays import Bool, Float32, Int32, Int64
 from feature_repo.ranking_features import RANKING_COLUMNS
-from serving import ranking
+from serving.ranking import Ranker, in_session
 from serving.recommender import Recommender
 from training.config import RankerConfig
 from training.parallel import in_threads
@@ -43,7 +43,7 @@ class RankerRows:
     def in_session(self) -> Bool:
         """bool[m]: True where the shopper of a request is in a session."""
         first = np.cumsum(self.groups) - self.groups
-        return ranking.in_session(self.features[first])
+        return in_session(self.features[first])
 
 
 NO_ROWS: Final = RankerRows(
@@ -82,7 +82,7 @@ def _chunk_rows(
     return together(*parts)
 
 
-def fit_ranker(rows: RankerRows, config: RankerConfig) -> lightgbm.Booster | None:
+def fit_ranker(rows: RankerRows, config: RankerConfig) -> Ranker | None:
     """A lambdarank model; None when there are too few requests to learn from.
 
     Few requests grow few trees. Stopping early by a held-out part would take the newest of them away, and on the
@@ -91,7 +91,7 @@ def fit_ranker(rows: RankerRows, config: RankerConfig) -> lightgbm.Booster | Non
     if len(rows.groups) < MIN_GROUPS:
         return None
     trees = min(config.trees, len(rows.groups) // config.requests_per_tree)
-    return lightgbm.train(parameters(config), dataset(rows), num_boost_round=trees)
+    return Ranker(lightgbm.train(parameters(config), dataset(rows), num_boost_round=trees))
 
 
 def parameters(config: RankerConfig) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from feature_repo.session_window import WindowEvent
 from feature_repo.user_tower import UserTower
 from serving.bundle import Bundle
 from serving.query import Filters, Question, Slate
-from serving.ranking import Rankers
+from serving.ranking import Ranker, Rankers
 from serving.recommender import Recommender
 from serving.session_encoder import EncoderItems, SessionEncoder
 from tests.tiny_bundle import TRAINED_AT, newest_item_network, tiny_bundle
@@ -98,12 +98,12 @@ def shop(first: int = 0) -> Bundle:
     return replace(assembled, rankers=rankers)
 
 
-def _random_ranker(random: np.random.Generator) -> lightgbm.Booster:
+def _random_ranker(random: np.random.Generator) -> Ranker:
     rows = random.normal(size=(2000, len(RANKING_COLUMNS)))
     labels = rows @ random.normal(size=len(RANKING_COLUMNS))
     rows[random.random(rows.shape) < 0.2] = np.nan
     parameters = {"verbose": -1, "num_threads": 1, "deterministic": True, "seed": 1}
-    return lightgbm.train(parameters, lightgbm.Dataset(rows, labels), num_boost_round=20)
+    return Ranker(lightgbm.train(parameters, lightgbm.Dataset(rows, labels), num_boost_round=20))
 
 
 some_items = st.sampled_from([*SHOP, "unheard of"])

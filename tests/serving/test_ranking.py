@@ -8,10 +8,10 @@ from hypothesis import strategies as st
 
 from feature_repo.arrays import Float32
 from feature_repo.ranking_features import RANKING_COLUMNS
-from serving.ranking import FUSED_SCORE, SESSION_INTERACTIONS, Rankers, in_session, log_odds, rank
+from serving.ranking import FUSED_SCORE, SESSION_INTERACTIONS, Ranker, Rankers, in_session, log_odds, rank
 
 
-def ranker_of(column: str, sign: int) -> lightgbm.Booster:
+def ranker_of(column: str, sign: int) -> Ranker:
     """A score that rises with a column, or falls with it."""
     at = RANKING_COLUMNS.index(column)
     rows = np.zeros((200, len(RANKING_COLUMNS)), np.float32)
@@ -23,7 +23,7 @@ def ranker_of(column: str, sign: int) -> lightgbm.Booster:
         "num_threads": 1,
         "verbose": -1,
     }
-    return lightgbm.train(parameters, lightgbm.Dataset(rows, sign * rows[:, at]), num_boost_round=1)
+    return Ranker(lightgbm.train(parameters, lightgbm.Dataset(rows, sign * rows[:, at]), num_boost_round=1))
 
 
 SESSION, ARRIVAL = ranker_of("popular_score", 1), ranker_of("popular_score", -1)

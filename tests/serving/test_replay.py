@@ -26,7 +26,7 @@ from serving.in_time.attempt import Again, Rung
 from serving.live_catalog import KEPT_SECONDS
 from serving.live_version import new_refreshed_directory, set_refreshed
 from serving.query import Question
-from serving.ranking import Rankers
+from serving.ranking import Ranker, Rankers
 from serving.recommender import Recommender
 from serving.replays import logged_request
 from serving.replays.absence import Answer, Stage, fate_of
@@ -79,13 +79,13 @@ ALL_PLACEMENTS = (
 
 
 @cache
-def touchy_ranker() -> lightgbm.Booster:
+def touchy_ranker() -> Ranker:
     """A score that every feature moves, and every small change of it."""
     draw = np.random.default_rng(3)
     rows = draw.normal(scale=4, size=(3000, len(RANKING_COLUMNS))).astype(np.float32)
     scores = rows @ draw.normal(size=len(RANKING_COLUMNS))
-    parameters = {"objective": "regression", "num_leaves": 127, "num_threads": 1, "verbose": -1}
-    return lightgbm.train(parameters, lightgbm.Dataset(rows, scores), num_boost_round=60)
+    parameters = {"objective": "regression", "num_leaves": 63, "num_threads": 1, "verbose": -1}
+    return Ranker(lightgbm.train(parameters, lightgbm.Dataset(rows, scores), num_boost_round=120))
 
 
 def touchy_bundle(version: str, number: int = 0) -> Bundle:

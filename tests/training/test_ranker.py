@@ -136,11 +136,11 @@ def planted(groups: int, seed: int) -> RankerRows:
 
 
 def test_what_decides_is_learned() -> None:
-    booster = fit_ranker(planted(400, seed=1), CONFIG)
-    assert booster is not None
-    assert booster.feature_name() == list(RANKING_COLUMNS)
+    ranker = fit_ranker(planted(400, seed=1), CONFIG)
+    assert ranker is not None
+    assert ranker.booster.feature_name() == list(RANKING_COLUMNS)
     fresh = planted(200, seed=2)
-    scores = np.asarray(booster.predict(fresh.features)).reshape(200, -1)
+    scores = ranker.scores(fresh.features).reshape(200, -1)
     assert (scores.argmax(axis=1) == fresh.relevance.reshape(200, -1).argmax(axis=1)).mean() > 0.98
 
 
@@ -148,7 +148,7 @@ def test_the_same_rows_give_the_same_ranker() -> None:
     models = [fit_ranker(planted(100, seed=1), CONFIG) for _ in range(2)]
     assert models[0] is not None
     assert models[1] is not None
-    assert models[0].model_to_string() == models[1].model_to_string()
+    assert models[0].booster.model_to_string() == models[1].booster.model_to_string()
 
 
 def test_with_too_few_requests_there_is_no_ranker() -> None:
