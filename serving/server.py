@@ -1,6 +1,7 @@
 """The API as a process: one event loop, and a Redis of its own unless one is given."""
 
 import errno
+import gc
 import logging
 import signal
 import socket
@@ -31,8 +32,15 @@ def serve(settings: Settings) -> None:
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that the Redis is stopped, too
     with _listen(settings) as listening, embedded_redis(settings) as url:
         app = create_app(settings, RedisEventLog.connect(url, settings))
+        _keep_what_is_loaded()
         with suppress(KeyboardInterrupt):  # uvicorn has ended in order and passes the signal on
             uvicorn.Server(uvicorn.Config(app, access_log=False)).run(sockets=[listening])
+
+
+def _keep_what_is_loaded() -> None:
+    """Leave out what is there by now when garbage is collected: nobody is answered while all of it is looked at."""
+    gc.collect()
+    gc.freeze()
 
 
 def _listen(settings: Settings) -> socket.socket:
