@@ -4,7 +4,6 @@ import math
 import time
 from collections import Counter as Tally
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
 from enum import StrEnum
 
 from prometheus_client import (
@@ -104,9 +103,9 @@ class Metrics:
             "freshet_bundle_load_failures", "Model bundles that were refused.", registry=registry
         )
 
-    def stage(self, name: str) -> AbstractContextManager[object]:
-        """Times the stage of this name, one of STAGES."""
-        return self._stages[name].time()
+    def stage_took(self, name: str, seconds: float) -> None:
+        """Note how long the stage of this name took, one of STAGES."""
+        self._stages[name].observe(seconds)
 
     def count_events(self, events: Sequence[LoggedEvent], verdicts: Sequence[Verdict]) -> None:
         """Count appended events by type and verdict."""

@@ -45,23 +45,25 @@ class Recommender:
         """A slate for each query, in order. A query's slate does not depend on the others beside it."""
         if not queries:
             return []
-        with attempt.stage("encode"):
-            interests = [self.encode(query) for query in queries]
-        with attempt.stage("retrieve"):
-            found = [self.retrieve(*asked, attempt) for asked in zip(queries, interests, strict=True)]
-        with attempt.stage("filter"):
-            candidates = [self.filter(*asked) for asked in zip(found, queries, strict=True)]
-        with attempt.stage("features"):
-            features = [self.features(*parts) for parts in zip(candidates, queries, interests, strict=True)]
-        with attempt.stage("rank"):
-            rung, scores = attempt.rank(lambda rung: self.rank(queries, candidates, features, rung))
-        with attempt.stage("rerank"):
-            return [
-                compose(self.bundle, query, Ranked(*ranked, _rung(rung, brought)))
-                for query, brought, ranked in zip(
-                    queries, found, zip(candidates, features, scores, strict=True), strict=True
-                )
-            ]
+        attempt.begin("encode")
+        interests = [self.encode(query) for query in queries]
+        attempt.begin("retrieve")
+        found = [self.retrieve(*asked, attempt) for asked in zip(queries, interests, strict=True)]
+        attempt.begin("filter")
+        candidates = [self.filter(*asked) for asked in zip(found, queries, strict=True)]
+        attempt.begin("features")
+        features = [self.features(*parts) for parts in zip(candidates, queries, interests, strict=True)]
+        attempt.begin("rank")
+        rung, scores = attempt.rank(lambda rung: self.rank(queries, candidates, features, rung))
+        attempt.begin("rerank")
+        slates = [
+            compose(self.bundle, query, Ranked(*ranked, _rung(rung, brought)))
+            for query, brought, ranked in zip(
+                queries, found, zip(candidates, features, scores, strict=True), strict=True
+            )
+        ]
+        attempt.end()
+        return slates
 
     def stopgap(self, query: Query, is_sound: Callable[[str], bool]) -> tuple[Slate, list[str]]:
         """A slate by nothing but lists that stand ready: of the sound sources of LISTS, then of what is popular.

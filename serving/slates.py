@@ -77,13 +77,14 @@ class Slates:
         bundle, as_of = recommender.bundle, time.time_ns() // 1000
         request_id = new_request_id(as_of)
         until = time.monotonic() + self._settings.slate_seconds
-        with self._metrics.stage("hydrate"):
-            shopper, degraded = await self._hydrate(request)
-            key = self._known_key(shopper.user_id, request.visitor_id, bundle.manifest)
-            question = self._question(request, shopper, key, as_of)
-            question = replace(question, given=given, seed=seed_of(request_id))
-            activity, catalog_state = self.activity.of(bundle), bundle.catalog_state
-            query = question.encode(bundle, activity)
+        began = time.perf_counter()
+        shopper, degraded = await self._hydrate(request)
+        key = self._known_key(shopper.user_id, request.visitor_id, bundle.manifest)
+        question = self._question(request, shopper, key, as_of)
+        question = replace(question, given=given, seed=seed_of(request_id))
+        activity, catalog_state = self.activity.of(bundle), bundle.catalog_state
+        query = question.encode(bundle, activity)
+        self._metrics.stage_took("hydrate", time.perf_counter() - began)
         slate, left_out = await self._deadlines.recommend(recommender, query, until)
         degraded += left_out
         shown = ServedItems.shown(slate, bundle)

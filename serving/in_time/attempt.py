@@ -2,8 +2,7 @@
 
 import logging
 import time
-from collections.abc import Callable, Collection, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable, Collection
 from enum import StrEnum
 from typing import Final, Protocol
 
@@ -13,8 +12,8 @@ from serving.sources.source import NOTHING, Retrieved
 
 logger = logging.getLogger(__name__)
 
-Measure = Callable[[str], AbstractContextManager[object]]
-"""Called with a stage's name around its work, to time it."""
+Measure = Callable[[str, float], None]
+"""Called with a stage's name and the seconds that it took."""
 
 TOO_LONG: Final = 0.5
 """Share of an attempt's time that no source may take alone."""
@@ -36,8 +35,12 @@ class Rung(StrEnum):
 class Attempt(Protocol):
     """Goes with a slate through the recommender's stages."""
 
-    def stage(self, name: str) -> AbstractContextManager[object]:
-        """Around the work of a stage."""
+    def begin(self, stage: str) -> None:
+        """A stage begins; the one before has ended."""
+        ...
+
+    def end(self) -> None:
+        """The last stage has ended."""
         ...
 
     def ask(self, source: str, find: Callable[[], Retrieved]) -> Retrieved:
@@ -52,9 +55,11 @@ class Attempt(Protocol):
 class Unhurried:
     """An attempt with all the time there is, and every error raised: for replays, batches, evaluations."""
 
-    def stage(self, name: str) -> AbstractContextManager[object]:
+    def begin(self, stage: str) -> None:
         """Measures nothing."""
-        return nullcontext()
+
+    def end(self) -> None:
+        """Measures nothing."""
 
     def ask(self, source: str, find: Callable[[], Retrieved]) -> Retrieved:
         """What the source finds."""
@@ -116,16 +121,23 @@ class Hurried:
         self._pace = pace
         self._measure = measure
         self._clock = clock
+        self._stage: str | None = None
+        self._began = 0.0
         self._asking: str | None = None
         self._has_asked = False
         self._given_up = False
 
-    @contextmanager
-    def stage(self, name: str) -> Iterator[None]:
-        """Measures the stage. Raises TimeoutError once the attempt was given up."""
+    def begin(self, stage: str) -> None:
+        """Measures the stage from here on. Raises TimeoutError once the attempt was given up."""
         self._go_on()
-        with self._measure(name):
-            yield
+        self.end()
+        self._stage, self._began = stage, self._clock()
+
+    def end(self) -> None:
+        """The stage took until now, if there is one."""
+        if self._stage is not None:
+            self._measure(self._stage, self._clock() - self._began)
+            self._stage = None
 
     def ask(self, source: str, find: Callable[[], Retrieved]) -> Retrieved:
         """What the source finds; nothing, and it is left out, once time is up, its breaker is open or it fails.
@@ -179,4 +191,5 @@ class Hurried:
 
     def _go_on(self) -> None:
         if self._given_up:
+            self.end()
             raise TimeoutError

@@ -31,7 +31,7 @@ class Deadlines:
         self, recommender: Recommender, query: Query, until: float
     ) -> tuple[Slate, list[str]]:
         """The slate, and the sources that were left out; ``until`` is in seconds of time.monotonic."""
-        attempt = Hurried(until, self._breakers, self._pace, self._metrics.stage)
+        attempt = Hurried(until, self._breakers, self._pace, self._metrics.stage_took)
         try:
             [slate] = await self._workers.run(partial(recommender.recommend, [query], attempt), until)
         except TimeoutError:

@@ -148,13 +148,13 @@ async def test_without_time_from_the_start_a_slate_is_made_of_lists(deadlines: D
 def test_the_less_time_is_left_for_ranking_the_lower_is_the_rung(left: float, rung: Rung) -> None:
     pace = Pace()
     pace.seconds = 1.0
-    attempt = Hurried(100.0, Breakers(), pace, Metrics().stage, clock=lambda: 100.0 - left)
+    attempt = Hurried(100.0, Breakers(), pace, Metrics().stage_took, clock=lambda: 100.0 - left)
     assert attempt.rank(lambda _: [])[0] == rung
 
 
 def test_when_time_is_up_the_sources_that_are_left_are_not_asked() -> None:
     now = [0.0]
-    attempt = Hurried(1.0, Breakers(), Pace(), Metrics().stage, clock=lambda: now[0])
+    attempt = Hurried(1.0, Breakers(), Pace(), Metrics().stage_took, clock=lambda: now[0])
 
     def slow() -> Retrieved:
         now[0] = 2.0
@@ -166,7 +166,7 @@ def test_when_time_is_up_the_sources_that_are_left_are_not_asked() -> None:
 
 
 def test_when_time_is_up_before_any_source_was_asked_the_attempt_is_over() -> None:
-    attempt = Hurried(1.0, Breakers(), Pace(), Metrics().stage, clock=lambda: 1.0)
+    attempt = Hurried(1.0, Breakers(), Pace(), Metrics().stage_took, clock=lambda: 1.0)
     with pytest.raises(TimeoutError):
         attempt.ask("content", Hanging())
 

@@ -1,6 +1,5 @@
 """The stages as one: slates of a shop of forty items, and what holds for every question."""
 
-from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -175,13 +174,15 @@ def test_each_stage_is_measured_once_per_call_in_the_order_of_the_work() -> None
     names: list[str] = []
 
     class Noting(Unhurried):
-        def stage(self, name: str) -> nullcontext[None]:
-            names.append(name)
-            return nullcontext()
+        def begin(self, stage: str) -> None:
+            names.append(stage)
+
+        def end(self) -> None:
+            names.append("end")
 
     query = Question(events=[], shopper_key=None, as_of=NOW).encode(shop())
     Recommender(shop(), CANDIDATES).recommend([query, query], Noting())
-    assert names == ["encode", "retrieve", "filter", "features", "rank", "rerank"]
+    assert names == ["encode", "retrieve", "filter", "features", "rank", "rerank", "end"]
 
 
 @settings(deadline=None, max_examples=40)
