@@ -9,7 +9,7 @@ from feature_repo.compiled import FLOAT32S, INT, INT32S, compiled
 def best_first(items: Int32, scores: Float32, size: int) -> Int64:
     """int64[min(n, size)]: rows of the best of items int32[n] by scores float32[n], none of which is NaN."""
     rows, places = _best(items, scores, size)
-    return rows[np.argsort(places)[:size]]
+    return rows[places.argsort()[:size]]
 
 
 @compiled(INT32S, INT)
