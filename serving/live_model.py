@@ -9,7 +9,7 @@ from feature_repo.durable_file import written
 from feature_repo.errors import BundleError
 from feature_repo.schema import SECOND, EventType
 from feature_repo.session_window import WindowEvent
-from serving.bundle import read_bundle
+from serving.bundle import Bundle, read_bundle
 from serving.live_catalog import LiveCatalog
 from serving.live_version import CURRENT, REFRESHED, live_directories, place_of
 from serving.metrics import Metrics
@@ -75,8 +75,10 @@ class LiveModel:
             return True
         try:
             read = await asyncio.to_thread(read_bundle, directory)
-            bundle = await self._catalog.lay_over(replace(read, place=place_of(self._models, directory)))
-            loaded = await asyncio.to_thread(_warmed, Recommender(bundle, self._candidates))
+            placed = replace(read, place=place_of(self._models, directory))
+            # Only what can answer may take the catalog over, which then is kept for it alone.
+            await asyncio.to_thread(self._warmed, placed)
+            loaded = await asyncio.to_thread(self._warmed, await self._catalog.lay_over(placed))
         except Exception as error:
             self._refuse(error)
             return False
@@ -85,18 +87,16 @@ class LiveModel:
         logger.info("model %s is live", directory.name)
         return True
 
+    def _warmed(self, bundle: Bundle) -> Recommender:
+        """What has answered once, so the first shopper does not wait for lookups to be built."""
+        recommender, as_of = Recommender(bundle, self._candidates), bundle.manifest.training_end
+        events = [
+            WindowEvent(as_of - SECOND, "warm-up", EventType.VIEW, item_id) for item_id in bundle.item_ids[:1]
+        ]
+        question = Question(events=events, shopper_key="warm-up", as_of=as_of, k=1)
+        recommender.recommend([question.encode(bundle)])
+        return recommender
+
     def _refuse(self, error: Exception) -> None:
         self._metrics.bundle_failures.inc()
         logger.error("model bundle refused, %s stays: %s", self.version or "none", error)
-
-
-def _warmed(recommender: Recommender) -> Recommender:
-    """The recommender, which has answered once, so the first shopper does not wait for lookups to be built."""
-    bundle = recommender.bundle
-    as_of = bundle.manifest.training_end
-    events = [
-        WindowEvent(as_of - SECOND, "warm-up", EventType.VIEW, item_id) for item_id in bundle.item_ids[:1]
-    ]
-    question = Question(events=events, shopper_key="warm-up", as_of=as_of, k=1)
-    recommender.recommend([question.encode(bundle)])
-    return recommender

@@ -1,8 +1,10 @@
 """What the shop says of its items acts at once, and stays."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from feature_repo.catalog import read_items, upsert_items
@@ -10,6 +12,7 @@ from feature_repo.catalog_changes import CatalogChange, changed_rows
 from feature_repo.event_log import EventLog
 from feature_repo.schema import ITEM_SCHEMA, Item
 from feature_repo.settings import Settings
+from serving.indexes import PopularityLists
 from tests.serving.conftest import Api, BreakableLog, item_ids, running_api
 from tests.tiny_bundle import NAMES, SOLD_OUT, publish, tiny_bundle
 from training.stream.catalog_file import CatalogFile
@@ -83,6 +86,16 @@ async def test_a_new_model_is_laid_under_what_changed(api: Api) -> None:
     publish(api.service.settings.models_dir, tiny_bundle("second"))
     await api.service.model.look()
     assert api.service.model.version == "second"
+    assert "mug" not in item_ids(await api.recommend(k=10))
+
+
+async def test_a_model_that_cannot_answer_leaves_the_catalog_with_the_one_that_does(api: Api) -> None:
+    items, scores = np.array([len(NAMES)], np.int32), np.ones(1, np.float32)
+    beyond = PopularityLists(items, scores, items, scores)  # no item has this index
+    publish(api.service.settings.models_dir, replace(tiny_bundle("second"), popularity=beyond))
+    await api.service.model.look()
+    assert api.service.model.version == "v1"
+    await change(api, "PATCH", {"item_id": "mug", "available": False})
     assert "mug" not in item_ids(await api.recommend(k=10))
 
 
