@@ -20,9 +20,16 @@ SESSION_INTERACTIONS: Final = RANKING_COLUMNS.index("session_interactions")
 
 @dataclass(frozen=True)
 class Ranker:
-    """A LightGBM model of the ranking columns."""
+    """A LightGBM model of the ranking columns. Raises ValueError for one of others."""
 
     booster: lightgbm.Booster
+
+    def __post_init__(self) -> None:
+        columns = self.booster.num_feature()
+        if columns != len(RANKING_COLUMNS):
+            raise ValueError(
+                f"a model of {columns} columns cannot rank by {len(RANKING_COLUMNS)}: train again"
+            )
 
     def scores(self, features: Float32, share: float = 1.0) -> Float32:
         """float32[n]: of rows float32[n, len(RANKING_COLUMNS)] by the first ``share`` of the trees."""

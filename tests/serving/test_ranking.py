@@ -61,6 +61,13 @@ def test_for_whom_no_model_could_be_trained_the_order_of_the_fusion_stands(
     assert rank(rankers, rows(0, 0, 0)).tolist() == pytest.approx(arrival)
 
 
+def test_a_model_of_other_columns_is_refused() -> None:
+    data = lightgbm.Dataset(np.random.default_rng(1).random((100, 3)), np.arange(100.0))
+    other = lightgbm.train({"objective": "regression", "verbose": -1}, data, num_boost_round=1)
+    with pytest.raises(ValueError, match="a model of 3 columns cannot rank"):
+        Ranker(other)
+
+
 def test_twice_the_fused_score_is_twice_the_odds_and_what_nobody_brought_stands_last() -> None:
     odds = np.exp(log_odds(np.array([0.02, 0.01, 0], np.float32)))
     assert odds[0] / odds[1] == pytest.approx(2, rel=1e-5)
