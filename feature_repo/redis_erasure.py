@@ -136,11 +136,11 @@ class RedisErasure:
                 elsewhere[trace.shopper].append(trace)
         for shopper, left in elsewhere.items():
             window, shown = self._key("window", shopper), self._key("shown", shopper)
-            members = await self._client.zrange(window, 0, -1, withscores=True)
+            members = await self._client.execute_command("ZRANGE", window, 0, -1, "WITHSCORES")
             ids = {trace.event_id for trace in left}
-            for member, event in zip(members, decode_window(members), strict=True):
+            for member, event in zip(members[::2], decode_window(members), strict=True):
                 if event.event_id in ids:
-                    removed[Store.SESSION_WINDOWS] += await self._client.zrem(window, member[0])
+                    removed[Store.SESSION_WINDOWS] += await self._client.zrem(window, member)
             for trace in left:
                 if trace.item_id and await self._client.zscore(shown, trace.item_id) == trace.timestamp:
                     removed[Store.EXPOSURES] += await self._client.zrem(shown, trace.item_id)

@@ -1,15 +1,12 @@
 """The event log in Redis; see redis_layout for what lies where."""
 
-import asyncio
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Self, cast
 
-from redis.asyncio import BlockingConnectionPool, ConnectionPool, Redis, RedisCluster
-from redis.asyncio.connection import AbstractConnection
+from redis.asyncio import BlockingConnectionPool, Redis, RedisCluster
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from feature_repo.activity_message import MESSAGE_SECONDS
 from feature_repo.catalog_changes import CatalogLog
@@ -27,7 +24,7 @@ from feature_repo.log_reader import LogReader
 from feature_repo.online_user import USER_FIELDS, decode_user, user_key
 from feature_repo.redis_catalog_log import RedisCatalogLog
 from feature_repo.redis_erasure import RedisErasure
-from feature_repo.redis_functions import Call, RedisFunctions, explained
+from feature_repo.redis_functions import Call, RedisFunctions, all_answered, explained
 from feature_repo.redis_layout import (
     ACTIVITY_KEY,
     count_key,
@@ -41,34 +38,24 @@ from feature_repo.redis_layout import (
 )
 from feature_repo.redis_letter_reader import RedisLetterReader
 from feature_repo.redis_log_reader import RedisLogReader
+from feature_repo.redis_reading import RedisReading
 from feature_repo.schema import DAY, HOUR, SECOND, EventType, shopper_key
 from feature_repo.settings import Settings
 
 _MILLISECOND = SECOND // 1000
 
 
-class ReadyConnections(ConnectionPool):
-    """Lends a connection as it lies: to look whether it is sound takes about as long as to read a shopper.
-
-    One that was lost meanwhile is found out when it is used, and to read once more does no harm.
-    """
-
-    async def ensure_connection(self, connection: AbstractConnection) -> None:
-        """Connect it, if it never was."""
-        await connection.connect()  # type: ignore[no-untyped-call]
-
-
 class RedisEventLog:
     """The event log in Redis 7 or Valkey, alone or as a cluster. Belongs to one event loop.
 
-    Shoppers are read by a client of its own if there is one, ``reading``.
+    Shoppers are read over connections of their own if there are some, ``reading``.
     """
 
     def __init__(
-        self, client: "Redis | RedisCluster", settings: Settings, reading: Redis | None = None
+        self, client: "Redis | RedisCluster", settings: Settings, reading: RedisReading | None = None
     ) -> None:
         self._client = client
-        self._reading = client if reading is None else reading
+        self._reading = reading
         self._settings = settings
         self._dedup_ms = _milliseconds(settings.dedup_hours * HOUR)
         self._window_ms = _milliseconds(settings.window_ttl_days * DAY)
@@ -87,10 +74,7 @@ class RedisEventLog:
             socket_connect_timeout=patience,
             retry=Retry(NoBackoff(), 0),
         )
-        ready = ReadyConnections.from_url(
-            url, socket_connect_timeout=patience, socket_timeout=None, retry=Retry(NoBackoff(), 1)
-        )
-        return cls(Redis.from_pool(pool), settings, Redis.from_pool(ready))
+        return cls(Redis.from_pool(pool), settings, RedisReading.connect(url, patience))
 
     @property
     def partitions(self) -> int:
@@ -190,7 +174,8 @@ class RedisEventLog:
     async def aclose(self) -> None:
         """See EventLog."""
         await self._client.aclose()
-        await self._reading.aclose()
+        if self._reading:
+            await self._reading.aclose()
 
     def _erasure(self) -> RedisErasure:
         return RedisErasure(self._client, self._functions, self.partitions)
@@ -223,26 +208,16 @@ class RedisEventLog:
         return [self._functions.call_of("link", keys[p], [self._link_ms, *args[p]]) for p in keys]
 
     async def _read(self, shoppers: Iterable[str], *links: str) -> list[Any]:
-        """Window, exposures and features of each shopper in turn, then each link, in one round trip.
-
-        One deadline is over all of it: one for each reply takes longer than the replies.
-        """
-        patience = self._settings.redis_timeout_seconds
-        try:
-            async with asyncio.timeout(patience):
-                return await self._replies(shoppers, links)
-        except TimeoutError:
-            raise RedisTimeoutError(f"no reply within {patience:g} seconds") from None
-
-    async def _replies(self, shoppers: Iterable[str], links: Iterable[str]) -> list[Any]:
-        async with self._reading.pipeline(transaction=False) as pipe:
-            for shopper in shoppers:
-                pipe.zrange(self._set("window", shopper), 0, -1, withscores=True)
-                pipe.zrange(self._set("shown", shopper), 0, -1, withscores=True)
-                pipe.hmget(user_key(shopper), USER_FIELDS)  # type: ignore[arg-type]
-            for link in links:
-                pipe.zrange(link, 0, -1)
-            return await pipe.execute()
+        """Window, exposures and features of each shopper in turn, then each link, in one round trip."""
+        commands: list[Call] = []
+        for shopper in shoppers:
+            commands += [
+                ("ZRANGE", self._set("window", shopper), 0, -1, "WITHSCORES"),
+                ("ZRANGE", self._set("shown", shopper), 0, -1, "WITHSCORES"),
+                ("HMGET", user_key(shopper), *USER_FIELDS),
+            ]
+        commands += [("ZRANGE", link, 0, -1) for link in links]
+        return all_answered(await (self._reading or self._functions).send(commands))
 
 
 def _kind(event: LoggedEvent) -> str:

@@ -47,10 +47,7 @@ class RedisFunctions:
                 await cast("Any", self._client.function_load(self._library, replace=True))
                 for n, reply in zip(unknown, await self.send([calls[n] for n in unknown]), strict=True):
                     replies[n] = reply
-            for reply in replies:
-                if isinstance(reply, Exception):
-                    raise reply
-        return replies
+            return all_answered(replies)
 
     async def send(self, calls: Sequence[Call]) -> list[Any]:
         """Replies, errors among them."""
@@ -58,6 +55,14 @@ class RedisFunctions:
             for call in calls:
                 pipe.execute_command(*call)
             return await pipe.execute(raise_on_error=False)
+
+
+def all_answered(replies: list[Any]) -> list[Any]:
+    """The replies; raises the first error among them."""
+    for reply in replies:
+        if isinstance(reply, Exception):
+            raise reply
+    return replies
 
 
 @contextmanager

@@ -15,7 +15,7 @@ slot of a cluster; it comes first, so braces in an id cannot move it. All but th
 to what some group still needs, the dead letters to the newest.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Final
 
 import orjson
@@ -77,18 +77,19 @@ def encode_window_event(event: WindowEvent) -> bytes:
     return event.event_id.encode() + _SEPARATOR + text
 
 
-def decode_window(members: Iterable[tuple[bytes, float]]) -> list[WindowEvent]:
-    """Events of a window's (member, score) pairs, in their order."""
-    window = []
-    for member, score in members:
-        event_id, rest = member.split(_SEPARATOR, 1)
-        window.append(WindowEvent(int(score), event_id.decode(), **orjson.loads(rest)))
-    return window
+def decode_window(members: Sequence[bytes]) -> list[WindowEvent]:
+    """Events of a window's members, each followed by its score, in their order."""
+    parts = [member.split(_SEPARATOR, 1) for member in members[::2]]
+    rests = orjson.loads(b"[%b]" % b",".join([rest for _, rest in parts]))
+    return [
+        WindowEvent(int(score), event_id.decode(), **rest)
+        for (event_id, _), score, rest in zip(parts, members[1::2], rests, strict=True)
+    ]
 
 
-def decode_exposures(members: Iterable[tuple[bytes, float]]) -> dict[str, int]:
-    """When each item was last shown, in microseconds, from (member, score) pairs."""
-    return {item_id.decode(): int(score) for item_id, score in members}
+def decode_exposures(members: Sequence[bytes]) -> dict[str, int]:
+    """When each item was last shown, in microseconds, from members that are each followed by their score."""
+    return {item_id.decode(): int(score) for item_id, score in zip(members[::2], members[1::2], strict=True)}
 
 
 def encode_link(event_id: str, user_id: str) -> bytes:
