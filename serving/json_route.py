@@ -9,6 +9,7 @@ from fastapi import HTTPException, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 from pydantic import TypeAdapter, ValidationError
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from feature_repo.errors import InputError
 from serving import strict_json
@@ -18,6 +19,7 @@ BODY: Final = "body"
 """Name of the argument that takes the body, and of what is wrong with all of it."""
 _JSON: Final = "application/json"
 
+Endpoint = Callable[..., Coroutine[Any, Any, Any]]
 Responses = dict[int | str, dict[str, Any]]
 UNAVAILABLE: Final[Responses] = {503: {"model": Failed, "description": "Try again after Retry-After."}}
 TAKES_BODY: Final[Responses] = {
@@ -33,26 +35,29 @@ class JsonRoute(APIRoute):
     """Reads bodies by the rules of ``strict_json``, takes no other kind, and answers with what orjson writes.
 
     FastAPI documents such a route; its own way from a body to a reply, by way of dependencies that none of these
-    routes has, takes as long as all else around a slate.
+    routes has, takes as long as all else around a slate. A route without a body goes FastAPI's way.
     """
 
-    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        """The handler of a route that takes a body and nothing else; FastAPI's own where there is no body."""
+    def __init__(self, path: str, endpoint: Endpoint, **declared: Any) -> None:
+        super().__init__(path, endpoint, **declared)
         if self.body_field is None:
-            return super().get_route_handler()
-        parameters = signature(self.endpoint).parameters
+            return
+        parameters = signature(endpoint).parameters
         if list(parameters) != [BODY]:
-            raise TypeError(f"{self.path} takes more than a body: give it an argument {BODY} and no other")
-        takes, answer = TypeAdapter[Any](parameters[BODY].annotation), self.endpoint
+            raise TypeError(f"{path} takes more than a body: give it an argument {BODY} and no other")
+        self.app = _answering(endpoint, TypeAdapter(parameters[BODY].annotation))
 
-        async def handle(request: Request) -> Response:
-            kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-            if kind != _JSON:
-                raise HTTPException(415, f"send JSON and say so: Content-Type: {_JSON}")
-            reply = await answer(_received(takes, await request.body()))
-            return Response(orjson.dumps(reply), media_type=_JSON)
 
-        return handle
+def _answering(answer: Endpoint, takes: TypeAdapter[Any]) -> ASGIApp:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        request = Request(scope, receive)
+        kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+        if kind != _JSON:
+            raise HTTPException(415, f"send JSON and say so: Content-Type: {_JSON}")
+        reply = await answer(_received(takes, await request.body()))
+        await Response(orjson.dumps(reply), media_type=_JSON)(scope, receive, send)
+
+    return app
 
 
 def _received(takes: TypeAdapter[Any], content: bytes) -> object:

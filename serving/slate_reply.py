@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import compress
 from typing import Final
 
 from feature_repo.arrays import Float32
@@ -43,14 +44,15 @@ def next_page(page: PageToken | None, shown: ServedItems, model_version: str) ->
 
 def slate_items(shown: ServedItems, calibration: Calibration) -> list[SlateItem]:
     """The items of a slate as a reply has them."""
+    scores = shown.ranked_scores()
     rows = zip(
         shown.item_ids,
         shown.scores.tolist(),
         shown.brought.tolist(),
         shown.propensity.tolist(),
         shown.placed_by,
-        _numbers(calibration.click(shown.ranked_scores())),
-        _numbers(calibration.purchase(shown.ranked_scores())),
+        _numbers(calibration.click(scores)),
+        _numbers(calibration.purchase(scores)),
         strict=True,
     )
     return [
@@ -58,8 +60,7 @@ def slate_items(shown: ServedItems, calibration: Calibration) -> list[SlateItem]
             item_id=item_id,
             score=score,
             position=position,
-            sources=[name for name, there in zip(SOURCES, brought, strict=True) if there]
-            or ([] if placed_by else [FILL]),
+            sources=list(compress(SOURCES, brought)) or ([] if placed_by else [FILL]),
             propensity=propensity,
             placed_by=placed_by,
             click_probability=click,

@@ -20,6 +20,8 @@ MAX_SHOWN: Final = 1000
 """Items that a listing may show over all its pages."""
 MAX_BYTES: Final = (MAX_SHOWN + 1) * (4 * MAX_ID_LENGTH + 1)
 """Of the lines in UTF-8: a token that would unpack to more is none of ours."""
+WINDOW_BITS: Final = 10
+"""Of the compression. To set up a larger window takes longer than to compress a page of ids, and saves nothing."""
 DIGEST_SIZE: Final = 8
 """It finds damage. It is no signature: whoever makes up a token sees no more than other items."""
 FORMAT: Final = b"freshet page 1"
@@ -58,7 +60,7 @@ class PageToken:
     def encode(self) -> str:
         """Text of letters, digits, - and _, which a URL can hold."""
         lines = "\n".join((self.model_version, *self.shown)).encode()
-        return urlsafe_b64encode(_digest(lines) + zlib.compress(lines, 9)).decode().rstrip("=")
+        return urlsafe_b64encode(_digest(lines) + zlib.compress(lines, 9, WINDOW_BITS)).decode().rstrip("=")
 
     @classmethod
     def decode(cls, token: str) -> Self:
