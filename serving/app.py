@@ -37,7 +37,7 @@ def create_app(settings: Settings, log: EventLog) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        with service.slates.served_log.running():
+        with service.slates.running():
             await service.model.look()
             watchers = {
                 asyncio.create_task(_watch(look, seconds))

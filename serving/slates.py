@@ -1,7 +1,8 @@
 """Slates: a request's way through the recommender to its reply."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import cast
 
@@ -142,6 +143,15 @@ class Slates:
             for number, item_id in enumerate((name for name in given if name not in known), 1)
         ]
         return replace(ordered, items=[*ordered.items, *unknown])
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """Write the served log while this is open; at its end all that waits is written, and the threads end."""
+        try:
+            with self.served_log.running():
+                yield
+        finally:
+            self._deadlines.close()
 
     def require_placement(self, name: str) -> str:
         """The name, if a placement has it; else ValueError."""

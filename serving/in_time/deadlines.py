@@ -41,3 +41,7 @@ class Deadlines:
         else:
             return slate, attempt.left_out
         return recommender.stopgap(query, self._breakers.is_sound)
+
+    def close(self) -> None:
+        """Have the threads end."""
+        self._workers.close()

@@ -3,8 +3,11 @@
 import asyncio
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from typing import Final, TypeVar
+from contextlib import suppress
+from functools import partial
+from queue import SimpleQueue
+from threading import Thread
+from typing import Any, Final, TypeVar
 
 Result = TypeVar("Result")
 
@@ -19,30 +22,51 @@ class Workers:
     """
 
     def __init__(self) -> None:
-        self._pool = ThreadPoolExecutor(1 + MOST_STUCK, thread_name_prefix="slates")
+        # An executor has futures of its own, and to tie them to the loop's takes longer than the hand-over.
+        self._given: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
         self._turn = asyncio.Lock()
+        self._threads = 0
         self._stuck = 0
 
     async def run(self, work: Callable[[], Result], until: float) -> Result:
         """The result of the work. Raises TimeoutError when there is none ``until`` (seconds of time.monotonic)."""
-        async with asyncio.timeout(until - time.monotonic()):
-            await self._turn.acquire()
-        try:
+        async with asyncio.timeout(until - time.monotonic()), self._turn:
             if self._stuck == MOST_STUCK:
                 raise TimeoutError
-            working = asyncio.get_running_loop().run_in_executor(self._pool, work)
+            if self._threads == self._stuck:
+                self._threads += 1
+                Thread(target=self._serve, name=f"slates-{self._threads}", daemon=True).start()
+            loop = asyncio.get_running_loop()
+            result: asyncio.Future[Result] = loop.create_future()
+            self._given.put(partial(self._do, work, result, loop))
             try:
-                await asyncio.wait({working}, timeout=until - time.monotonic())
+                return await result
             finally:
-                if not working.done():  # in time, or before who asked went away
+                if result.cancelled():  # time is up, or who asked went away
                     self._stuck += 1
-                    working.add_done_callback(self._is_free)
-            if not working.done():
-                raise TimeoutError
-            return working.result()
-        finally:
-            self._turn.release()
 
-    def _is_free(self, working: asyncio.Future[Result]) -> None:
-        self._stuck -= 1
-        working.exception()  # whatever it was, nobody asks any more
+    def close(self) -> None:
+        """Have every thread end once it is free."""
+        for _ in range(self._threads):
+            self._given.put(None)
+
+    def _serve(self) -> None:
+        while job := self._given.get():
+            job()
+            del job  # so that waiting for the next keeps no model
+
+    def _do(
+        self, work: Callable[[], Result], result: asyncio.Future[Result], loop: asyncio.AbstractEventLoop
+    ) -> None:
+        try:
+            tell = partial(result.set_result, work())
+        except BaseException as error:  # whatever it is, the thread lives on
+            tell = partial(result.set_exception, error)
+        with suppress(RuntimeError):  # the loop is closed
+            loop.call_soon_threadsafe(self._came_back, result, tell)
+
+    def _came_back(self, result: asyncio.Future[Any], tell: Callable[[], None]) -> None:
+        if result.cancelled():
+            self._stuck -= 1
+        else:
+            tell()

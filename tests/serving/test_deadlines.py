@@ -189,6 +189,31 @@ async def test_threads_that_are_stuck_are_bounded_and_come_back() -> None:
                 await asyncio.sleep(0.005)
 
 
+async def test_an_error_of_the_work_is_told() -> None:
+    with pytest.raises(ZeroDivisionError):
+        await Workers().run(fails, time.monotonic() + 30)
+
+
+async def test_threads_end_with_the_server_and_one_that_hangs_when_it_comes_back() -> None:
+    workers, hanging = Workers(), Hanging()
+    threads: list[threading.Thread] = []
+
+    def hang() -> None:
+        threads.append(threading.current_thread())
+        hanging()
+
+    with pytest.raises(TimeoutError):
+        await workers.run(hang, time.monotonic() + SECONDS)
+    free = await workers.run(threading.current_thread, time.monotonic() + 30)
+    workers.close()
+    free.join(20)
+    [stuck] = threads
+    assert (free.is_alive(), stuck.is_alive()) == (False, True)
+    hanging.let_go.set()
+    stuck.join(20)
+    assert not stuck.is_alive()
+
+
 async def test_what_a_slate_lacks_is_said_and_counted(api: Api) -> None:
     await api.send(click("kettle"))
     with broken("covisitation", fails):
