@@ -19,6 +19,7 @@ from collections.abc import Sequence
 from typing import Final
 
 import orjson
+from msgspec.structs import asdict
 
 from feature_repo.session_window import WindowEvent
 
@@ -72,9 +73,9 @@ def visitor_of_link(link: bytes) -> str:
 
 def encode_window_event(event: WindowEvent) -> bytes:
     """Member of a window: the event_id, then what else is there; the time is the member's score."""
-    rest = zip(event._fields[2:], event[2:], strict=True)
-    text = orjson.dumps({name: value for name, value in rest if value is not None})
-    return event.event_id.encode() + _SEPARATOR + text
+    rest = {name: value for name, value in asdict(event).items() if value is not None}
+    del rest["timestamp"]
+    return rest.pop("event_id").encode() + _SEPARATOR + orjson.dumps(rest)
 
 
 def decode_window(members: Sequence[bytes]) -> list[WindowEvent]:

@@ -83,7 +83,7 @@ def reply_of(replay: Replay, item_id: str | None) -> ReplayedRequest:
         replayed=items,
         item=None if item_id is None else _fate(item_id, replay),
         question=msgspec.json.decode(to_text(logged.question))
-        | {"events": [event._asdict() for event in logged.question.events]},
+        | {"events": [msgspec.structs.asdict(event) for event in logged.question.events]},
     )
 
 
