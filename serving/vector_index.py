@@ -18,6 +18,8 @@ LISTS: Final = 512
 LISTS_SEARCHED: Final = 40
 CODE_BITS: Final = 4
 """Of each number, in the inverted file: sixteen values fit into a register of the processor."""
+ONE_QUERY: Final = 11
+"""faiss's loop (``implem``) for a single query, the best kept unsorted: its own choice is made for many at once."""
 LOOKED_UP: Final = 1.5
 """Vectors that the inverted file is asked for, for each that is wanted: its order is a rough one."""
 SAMPLE: Final = 1024
@@ -58,7 +60,7 @@ class VectorIndex:
             faiss.IndexFlatIP(d), d, LISTS, d, CODE_BITS, faiss.METRIC_INNER_PRODUCT
         )
         inverted.by_residual = True
-        inverted.nprobe = LISTS_SEARCHED  # is kept in the file
+        inverted.nprobe, inverted.implem = LISTS_SEARCHED, ONE_QUERY  # are kept in the file
         inverted.train(vectors[known])
         inverted.add_with_ids(vectors[known], known)
         return cls(vectors, inverted)
