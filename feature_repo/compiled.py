@@ -32,6 +32,7 @@ FLOAT32_COLUMNS_OUT: Final = types.Array(types.float32, 2, "A")
 """Some columns of a wider table, to be filled."""
 INT: Final = types.int64
 INT32: Final = types.int32
+FLOAT32: Final = types.float32
 
 
 def together(*arguments: types.Type) -> types.Type:

@@ -9,7 +9,7 @@ import faiss
 import numpy as np
 
 from feature_repo.arrays import Bool, Float32, Int32
-from feature_repo.compiled import FLOAT32_ROWS, FLOAT32S, INT32S, compiled
+from feature_repo.compiled import FLOAT32, FLOAT32_ROWS, FLOAT32S, INT, INT32S, compilable, compiled
 
 EXACT_BELOW: Final = 20_000
 """Vectors that are rather all compared: that takes no longer, and none is missed."""
@@ -104,14 +104,11 @@ class VectorIndex:
 
     def log_total(self, near: Near, query: Float32, scale: float) -> float:
         """Log of the sum over all vectors of exp(scale * cosine); of those not found, a sample stands for all."""
-        best = near.cosines.max()
-        total = float(np.exp(scale * (near.cosines - best)).sum())
-        if not near.whole:
-            others = self._sample @ query
-            others = others[others < near.cosines.min()]
-            unfound = len(self.vectors) - near.items.size
-            total += unfound * float(np.exp(scale * (others - best)).sum()) / max(others.size, 1)
-        return float(scale * best + np.log(total))
+        if near.whole:
+            best = near.cosines.max()
+            return float(scale * best + np.log(np.exp(scale * (near.cosines - best)).sum()))
+        unfound = len(self.vectors) - near.items.size
+        return _log_total(near.cosines, unfound, self._sample, query, scale)
 
     @cached_property
     def _all(self) -> Int32:
@@ -126,16 +123,40 @@ class VectorIndex:
         return np.ascontiguousarray(self.vectors[:: max(1, len(self.vectors) // SAMPLE)])
 
 
+@compilable
+def _dot_product(one: Float32, other: Float32) -> np.float32:
+    """The same to the last bit in all loops, so that what was found is not farther away than itself."""
+    product = np.float32(0)
+    for column in range(other.size):
+        product += one[column] * other[column]
+    return product
+
+
 @compiled(FLOAT32_ROWS, INT32S, FLOAT32S)
 def _dot_products(vectors: Float32, rows: Int32, query: Float32) -> Float32:
     """float32[m]: of these ``rows`` with the query; they lie anywhere, and are not copied together."""
     products = np.empty(rows.size, np.float32)
     for place in range(rows.size):
-        product = np.float32(0)
-        for column in range(query.size):
-            product += vectors[rows[place], column] * query[column]
-        products[place] = product
+        products[place] = _dot_product(vectors[rows[place]], query)
     return products
+
+
+@compiled(FLOAT32S, INT, FLOAT32_ROWS, FLOAT32S, FLOAT32)
+def _log_total(found: Float32, unfound: int, sample: Float32, query: Float32, scale: float) -> float:
+    """Log of the sum of exp(scale * cosine) of those ``found`` and of so many ``unfound``.
+
+    One of these counts for what those of the sample do, on average, that are farther away than all that were found.
+    """
+    best, farthest = found.max(), found.min()
+    total, sampled, farther = 0.0, 0.0, 0
+    for cosine in found:
+        total += np.exp(scale * (cosine - best))
+    for row in range(len(sample)):
+        cosine = _dot_product(sample[row], query)
+        if cosine < farthest:
+            sampled += np.exp(scale * (cosine - best))
+            farther += 1
+    return scale * best + np.log(total + unfound * sampled / max(farther, 1))
 
 
 NO_VECTORS: Final = VectorIndex(np.zeros((0, 1), np.float32), None)

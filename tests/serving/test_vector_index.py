@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from feature_repo.arrays import Float32
 from feature_repo.user_tower import unit_rows
-from serving.vector_index import EXACT_BELOW, FARTHEST, VectorIndex
+from serving.vector_index import EXACT_BELOW, FARTHEST, SAMPLE, Near, VectorIndex
 
 SIZE = EXACT_BELOW + 500
 UNKNOWN = np.arange(0, SIZE, 100)
@@ -83,6 +83,25 @@ def test_what_was_not_found_is_estimated_in_the_sum_of_all(
     for query in vectors[1:500:61]:
         whole = np.log(np.exp(scale * (vectors @ query).astype(np.float64)).sum())
         assert large.log_total(large.search(query, 500), query, scale) == pytest.approx(whole, abs=0.15)
+
+
+@given(
+    st.lists(st.integers(0, SIZE - 1), min_size=1, max_size=400, unique=True),
+    st.integers(1, SIZE - 1),
+    st.floats(0.5, 60),
+)
+def test_what_was_not_found_weighs_on_average_what_farther_ones_of_a_sample_do(
+    large: VectorIndex, vectors: Float32, found: list[int], asked: int, scale: float
+) -> None:
+    query = vectors[asked]
+    items = np.array(found, np.int32)
+    near = Near(items, large.cosines_of(items, query), whole=False)
+    sampled = large.cosines_of(np.arange(0, SIZE, SIZE // SAMPLE, dtype=np.int32), query)
+    farther = sampled[sampled < near.cosines.min()]
+    total = np.exp(scale * near.cosines.astype(np.float64)).sum()
+    if farther.size:
+        total += (SIZE - items.size) * np.exp(scale * farther.astype(np.float64)).mean()
+    assert large.log_total(near, query, scale) == pytest.approx(np.log(total), abs=1e-4)
 
 
 def test_the_same_vectors_make_the_same_file_and_it_searches_alike(
