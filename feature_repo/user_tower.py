@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from feature_repo.arrays import Float32, Float64, Int8, Int32
+from feature_repo.compiled import FLOAT32_ROWS, FLOAT32S, INT8S, INT32S, compilable, compiled, together
 from feature_repo.session_features import Window
 
 Vectors = TypeVar("Vectors", Float32, Float64)
@@ -34,23 +35,38 @@ class UserTower:
 
         ``window`` holds interactions only.
         """
-        recent = window.take(slice(-len(self.recency), None))
-        log_weight = self.recency[: recent.items.size][::-1] + self.event_type[recent.types]
-        return self._weighted_mean(recent.items, log_weight)
+        return self._weighted_mean(self.recency, window.items, window.types)
 
     def user_vector(self, items: Int32, types: Int8) -> Float32:
         """float32[d] unit vector of a whole history, all ages alike: the long-term taste; zero for none."""
-        return self._weighted_mean(items, self.event_type[types])
+        return self._weighted_mean(np.zeros(items.size, np.float32), items, types)
 
-    def _weighted_mean(self, items: Int32, log_weight: Float32) -> Float32:
-        weight = np.exp(log_weight) * self.item_weight[items]
-        return unit(weight @ self.embeddings[items])
+    def _weighted_mean(self, recency: Float32, items: Int32, types: Int8) -> Float32:
+        log_weight = recency, self.event_type
+        return _weighted_mean(self.embeddings, self.item_weight, log_weight, items, types)
 
 
+@compilable
 def unit(vector: Float32) -> Float32:
     """The vector at length one; the zero vector stays zero."""
-    length = float(np.sqrt(vector @ vector))
-    return vector / np.float32(length) if length > 0 else vector
+    length = np.sqrt((vector * vector).sum())
+    return vector / length if length > 0 else vector
+
+
+@compiled(FLOAT32_ROWS, FLOAT32S, together(FLOAT32S, FLOAT32S), INT32S, INT8S)
+def _weighted_mean(
+    embeddings: Float32, item_weight: Float32, log_weight: tuple[Float32, Float32], items: Int32, types: Int8
+) -> Float32:
+    """float32[d]: direction of the sum of the embeddings of the last items, as many as there are recencies."""
+    recency, event_type = log_weight
+    total = np.zeros(embeddings.shape[1], np.float32)
+    for back in range(min(items.size, recency.size)):
+        event = items.size - 1 - back
+        item = items[event]
+        weight = np.exp(recency[back] + event_type[types[event]]) * item_weight[item]
+        for column in range(total.size):
+            total[column] += weight * embeddings[item, column]
+    return unit(total)
 
 
 def unit_rows(vectors: Vectors) -> Vectors:
