@@ -17,7 +17,7 @@ from feature_repo.settings import Settings
 from serving.app import create_app
 from serving.embedded_redis import embedded_redis
 
-SWITCH_SECONDS: Final = 0.0005
+SWITCH_SECONDS: Final = 0.0001
 """Longest that a request waits for Python while the served log is written; 0.005 by default."""
 
 
