@@ -9,7 +9,8 @@ from feature_repo.durable_file import written
 from feature_repo.errors import BundleError
 from feature_repo.schema import SECOND, EventType
 from feature_repo.session_window import WindowEvent
-from serving.bundle import Bundle, read_bundle
+from serving.bundle import Bundle
+from serving.bundle_files import read_bundle
 from serving.live_catalog import LiveCatalog
 from serving.live_version import CURRENT, REFRESHED, live_directories, place_of
 from serving.metrics import Metrics

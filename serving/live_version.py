@@ -12,7 +12,8 @@ from typing import Final
 
 from feature_repo.durable_file import replace_file
 from feature_repo.errors import BundleError
-from serving.bundle import Bundle, read_bundle
+from serving.bundle import Bundle
+from serving.bundle_files import read_bundle
 
 CURRENT: Final = "CURRENT"
 REFRESHED: Final = "REFRESHED"

@@ -30,7 +30,7 @@ from feature_repo.online_user import user_key
 from feature_repo.redis_event_log import RedisEventLog
 from feature_repo.schema import DAY, HOUR, SECOND
 from feature_repo.settings import Settings
-from serving.bundle import read_bundle, write_bundle
+from serving.bundle_files import read_bundle, write_bundle
 from serving.embedded_redis import embedded_redis
 from serving.live_version import live_directories, new_refreshed_directory, read_live_bundle, set_refreshed
 from tests.conftest import free_port, wait_until

@@ -12,7 +12,8 @@ from feature_repo.arrays import Int32
 from feature_repo.catalog import upsert_items
 from feature_repo.schema import DAY, Event
 from feature_repo.settings import Settings
-from serving.bundle import Bundle, read_bundle
+from serving.bundle import Bundle
+from serving.bundle_files import read_bundle
 from serving.recommender import Recommender
 from training.config import TrainingConfig
 from training.dataset import read_inputs, read_shop

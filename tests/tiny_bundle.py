@@ -22,7 +22,8 @@ from feature_repo.ranking_features import RANKING_COLUMNS, RANKING_HASH, ItemCol
 from feature_repo.schema import DAY, ITEM_SCHEMA, EventType, Item
 from feature_repo.session_features import Window
 from feature_repo.user_tower import UserTower
-from serving.bundle import Availability, Bundle, Manifest, UserColumns, write_bundle
+from serving.bundle import Availability, Bundle, Manifest, UserColumns
+from serving.bundle_files import write_bundle
 from serving.calibration import Calibration
 from serving.indexes import GroupedLists, Neighbours, PopularityLists, Segments, SessionIndex, UserHistories
 from serving.live_version import set_current

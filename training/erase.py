@@ -27,7 +27,7 @@ from feature_repo.offline_store import SHOPPER_KEY, SNAPSHOT_SCHEMAS
 from feature_repo.redis_event_log import RedisEventLog
 from feature_repo.schema import SECOND, Event
 from feature_repo.settings import Settings
-from serving.bundle import MANIFEST, forget_shoppers
+from serving.bundle_files import MANIFEST, forget_shoppers
 from serving.embedded_redis import embedded_redis
 from serving.live_version import current_version, remove_refreshed, set_current
 from serving.served.served_log import Served

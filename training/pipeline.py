@@ -22,7 +22,8 @@ from feature_repo.errors import InputError
 from feature_repo.ranking_features import RANKING_HASH
 from feature_repo.settings import Settings
 from feature_repo.user_tower import UserTower
-from serving.bundle import Bundle, read_bundle, write_bundle
+from serving.bundle import Bundle
+from serving.bundle_files import read_bundle, write_bundle
 from serving.ranking import Rankers
 from serving.recommender import Recommender
 from training.arrivals import in_session

@@ -18,7 +18,8 @@ import orjson
 from filelock import FileLock
 
 from feature_repo.errors import BundleError, GateRefusedError, InputError
-from serving.bundle import Bundle, Manifest, read_bundle, read_manifest
+from serving.bundle import Bundle, Manifest
+from serving.bundle_files import read_bundle, read_manifest
 from serving.live_version import current_version, set_current
 from training.evaluation.metrics import Interval
 

@@ -14,7 +14,8 @@ import pyarrow.feather
 from feature_repo.encoded_log import EncodedLog
 from feature_repo.errors import BundleError, InputError
 from feature_repo.settings import Settings
-from serving.bundle import Bundle, read_bundle, write_bundle
+from serving.bundle import Bundle
+from serving.bundle_files import read_bundle, write_bundle
 from serving.live_version import (
     current_version,
     new_refreshed_directory,

@@ -11,7 +11,8 @@ from feature_repo.item_activity import UNKNOWN_ACTIVITY, Activity
 from feature_repo.schema import SECOND, shopper_key
 from feature_repo.settings import Settings
 from feature_repo.tombstones import Tombstones
-from serving.bundle import MANIFEST, Bundle, read_bundle
+from serving.bundle import Bundle
+from serving.bundle_files import MANIFEST, read_bundle
 from serving.in_time.attempt import Again
 from serving.recommender import Recommender
 from serving.replays.absence import Answer

@@ -11,7 +11,7 @@ import pytest
 from playwright.sync_api import Locator, Page, expect, sync_playwright
 
 from feature_repo.archive import Archive
-from serving.bundle import read_manifest
+from serving.bundle_files import read_manifest
 from serving.live_version import current_version
 from tests.conftest import wait_until
 from tests.platform.conftest import LivePlatform

@@ -12,7 +12,7 @@ import psutil
 import pytest
 
 from feature_repo.settings import Settings
-from serving.bundle import read_manifest
+from serving.bundle_files import read_manifest
 from tests.conftest import wait_until
 from tests.platform.conftest import PATIENCE, POLL, SUPERVISORD, LivePlatform
 from training.config import configured

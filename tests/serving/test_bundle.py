@@ -21,15 +21,15 @@ from feature_repo.schema import MINUTE
 from feature_repo.session_features import encode_window
 from feature_repo.session_window import WindowEvent
 from feature_repo.user_history import NO_HISTORY
-from serving import bundle as bundle_module
-from serving.bundle import (
+from serving import bundle_files
+from serving.bundle import Bundle
+from serving.bundle_files import (
     ARRAYS,
     ENCODER,
     ENCODER_ITEMS,
     ITEMS,
     MANIFEST,
     RANKER,
-    Bundle,
     read_bundle,
     read_manifest,
     write_bundle,
@@ -185,7 +185,7 @@ def test_a_write_that_fails_leaves_no_bundle(
         raise OSError("no space left on device")
 
     with monkeypatch.context() as broken:
-        broken.setattr(bundle_module, step, disk_full)
+        broken.setattr(bundle_files, step, disk_full)
         with pytest.raises(OSError, match="no space"):
             write_bundle(tiny_bundle(), tmp_path / "v1")
     assert not (tmp_path / "v1").exists()
@@ -197,7 +197,7 @@ def test_a_write_that_is_killed_at_the_last_moment_leaves_no_bundle(tmp_path: Pa
     program = """
 import os, signal, sys
 from pathlib import Path
-from serving.bundle import write_bundle
+from serving.bundle_files import write_bundle
 from tests.tiny_bundle import tiny_bundle
 Path.rename = lambda self, target: os.kill(os.getpid(), signal.SIGKILL)
 write_bundle(tiny_bundle(), Path(sys.argv[1]))

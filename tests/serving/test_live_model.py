@@ -10,7 +10,8 @@ import pytest
 
 from feature_repo.ranking_features import RANKING_COLUMNS
 from feature_repo.settings import Settings
-from serving.bundle import MANIFEST, Bundle, write_bundle
+from serving.bundle import Bundle
+from serving.bundle_files import MANIFEST, write_bundle
 from serving.live_version import new_refreshed_directory, remove_refreshed, set_current, set_refreshed
 from tests.serving.conftest import Api, BreakableLog, click, item_ids, running_api
 from tests.tiny_bundle import publish, tiny_bundle

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from feature_repo.ranking_features import RANKING_COLUMNS
 from feature_repo.schema import MINUTE
 from feature_repo.session_window import WindowEvent
-from serving.bundle import Bundle, read_bundle, write_bundle
+from serving.bundle import Bundle
+from serving.bundle_files import read_bundle, write_bundle
 from serving.in_time.attempt import Unhurried
 from serving.plan import Plan
 from serving.query import Filters, Question, Slate

@@ -21,7 +21,8 @@ from feature_repo.ranking_features import RANKING_COLUMNS, SOURCES
 from feature_repo.schema import DAY, HOUR, SECOND
 from feature_repo.settings import Settings
 from serving import retrieval
-from serving.bundle import Bundle, write_bundle
+from serving.bundle import Bundle
+from serving.bundle_files import write_bundle
 from serving.in_time.attempt import Again, Rung
 from serving.live_catalog import KEPT_SECONDS
 from serving.live_version import new_refreshed_directory, set_refreshed

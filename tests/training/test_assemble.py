@@ -10,7 +10,8 @@ from feature_repo.encoded_log import EncodedLog
 from feature_repo.schema import ITEM_SCHEMA, EventType, Item
 from feature_repo.session_features import Window
 from feature_repo.user_tower import UserTower
-from serving.bundle import ARRAYS, Bundle
+from serving.bundle import Bundle
+from serving.bundle_files import ARRAYS
 from serving.ranking import Rankers
 from serving.session_encoder import EncoderItems, SessionEncoder
 from tests.tiny_bundle import newest_item_network, tiny_ranker

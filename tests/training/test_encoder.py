@@ -14,7 +14,7 @@ from feature_repo.encoded_log import EncodedLog
 from feature_repo.schema import MINUTE, SECOND
 from feature_repo.session_features import IS_INTERACTION, Window, moments_back
 from feature_repo.user_tower import UserTower
-from serving.bundle import read_bundle, write_bundle
+from serving.bundle_files import read_bundle, write_bundle
 from serving.session_encoder import EncoderItems, SessionEncoder, log_age
 from tests.tiny_bundle import log_probability, tiny_bundle, with_encoder
 from tests.training.checker_board import GROUP, NEVER, checker_board

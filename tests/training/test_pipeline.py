@@ -14,7 +14,8 @@ from feature_repo.archive import Archive
 from feature_repo.errors import GateRefusedError, InputError
 from feature_repo.schema import DAY, EVENT_SCHEMA
 from feature_repo.settings import Settings
-from serving.bundle import Bundle, read_bundle
+from serving.bundle import Bundle
+from serving.bundle_files import read_bundle
 from serving.live_version import current_version, read_live_bundle
 from serving.query import Slate
 from serving.ranking import Rankers

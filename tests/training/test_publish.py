@@ -8,7 +8,7 @@ import orjson
 import pytest
 
 from feature_repo.errors import BundleError, GateRefusedError, InputError
-from serving.bundle import write_bundle
+from serving.bundle_files import write_bundle
 from serving.live_version import current_version
 from tests.tiny_bundle import TRAINED_AT, tiny_bundle
 from training.evaluation.metrics import Interval

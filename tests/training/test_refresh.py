@@ -16,7 +16,8 @@ from feature_repo.schema import EventType, Item
 from feature_repo.session_window import WindowEvent
 from feature_repo.settings import Settings
 from feature_repo.user_tower import UserTower
-from serving.bundle import ARRAYS, Bundle, read_bundle, write_bundle
+from serving.bundle import Bundle
+from serving.bundle_files import ARRAYS, read_bundle, write_bundle
 from serving.calibration import Calibration
 from serving.live_version import live_directories, read_live_bundle, refreshed_directory, set_current
 from serving.query import Question

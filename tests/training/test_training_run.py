@@ -9,7 +9,7 @@ import pytest
 
 from feature_repo.errors import InputError
 from feature_repo.settings import Settings
-from serving.bundle import read_manifest
+from serving.bundle_files import read_manifest
 from serving.live_version import current_version
 from tests.conftest import wait_until
 from tests.training.conftest import FAST, TrainedShop

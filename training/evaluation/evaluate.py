@@ -18,7 +18,7 @@ from typing import Final
 
 from feature_repo.errors import InputError
 from feature_repo.settings import Settings
-from serving.bundle import read_bundle
+from serving.bundle_files import read_bundle
 from training.config import TrainingConfig
 from training.evaluation.ablations import FRESHET, ablate
 from training.evaluation.baselines import Past

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from feature_repo.settings import Settings
-from serving.bundle import read_bundle
+from serving.bundle_files import read_bundle
 from serving.recommender import Recommender
 from tests.training.conftest import FAST
 from tests.training.test_import_real_shops import import_shop

@@ -13,7 +13,7 @@ from feature_repo.catalog import upsert_items
 from feature_repo.errors import InputError
 from feature_repo.schema import DAY, MINUTE, EventType
 from feature_repo.settings import Settings
-from serving.bundle import read_bundle
+from serving.bundle_files import read_bundle
 from serving.live_version import current_version
 from tests.training.conftest import FAST
 from tests.training.tiny_log import Happened, at, encoded, table
