@@ -9,7 +9,7 @@ from starlette.requests import Request
 
 from feature_repo.errors import BundleError, FreshetError, GoneError, LogUnavailableError, NotLoggedError
 from serving.ingestion import RefusedEventsError
-from serving.schemas import Failed, Problem, Refused
+from serving.replies import Failed, Problem, Refused
 
 RETRY_SECONDS: Final = 1
 """When to ask again for what is away: models are polled, and connections tried, about as often."""

@@ -8,7 +8,8 @@ from feature_repo.errors import InputError
 from feature_repo.events import LoggedEvent
 from feature_repo.schema import DAY, ITEMLESS_TYPES, SECOND, Event, EventType
 from feature_repo.settings import Settings
-from serving.schemas import Problem, ReceivedEvent
+from serving.received import ReceivedEvent
+from serving.replies import Problem
 
 NEEDED: Final[Mapping[EventType, str]] = {
     EventType.SEARCH: Event.QUERY,

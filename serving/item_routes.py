@@ -8,7 +8,8 @@ from pydantic import Field
 from serving.access.admission import needs
 from serving.access.api_keys import KeyScope
 from serving.json_route import TAKES_BODY, UNAVAILABLE, JsonRoute
-from serving.schemas import CatalogItem, ChangedItems, Failed, Received, ReceivedItem, ReceivedOffer
+from serving.received import Received, ReceivedItem, ReceivedOffer
+from serving.replies import CatalogItem, ChangedItems, Failed
 from serving.service import Service
 
 

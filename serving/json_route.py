@@ -13,7 +13,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from feature_repo.errors import InputError
 from serving import strict_json
-from serving.schemas import Failed, Refused
+from serving.replies import Failed, Refused
 
 BODY: Final = "body"
 """Name of the argument that takes the body, and of what is wrong with all of it."""

@@ -12,19 +12,8 @@ from serving.access.api_keys import KeyScope
 from serving.json_route import TAKES_BODY, UNAVAILABLE, JsonRoute, Responses
 from serving.placements import HOME
 from serving.query import DEFAULT_SLATE_SIZE
-from serving.schemas import (
-    ErasureResult,
-    EventResults,
-    Health,
-    Id,
-    Readiness,
-    Received,
-    ReceivedEvent,
-    RecommendationRequest,
-    Recommendations,
-    Refused,
-    RerankRequest,
-)
+from serving.received import Id, Received, ReceivedEvent, RecommendationRequest, RerankRequest
+from serving.replies import ErasureResult, EventResults, Health, Readiness, Recommendations, Refused
 from serving.service import Service
 
 NAMES_SHOPPER: Final[Responses] = {

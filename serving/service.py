@@ -21,16 +21,9 @@ from serving.live_catalog import LiveCatalog
 from serving.live_model import LiveModel
 from serving.load_shedding import LoadShedding
 from serving.metrics import Metrics
+from serving.received import ReceivedEvent
 from serving.replays.replay import Replays
-from serving.schemas import (
-    CatalogItem,
-    ChangedItems,
-    ErasureResult,
-    EventResult,
-    EventResults,
-    Readiness,
-    ReceivedEvent,
-)
+from serving.replies import CatalogItem, ChangedItems, ErasureResult, EventResult, EventResults, Readiness
 from serving.served.state_journal import CATALOG, StateJournal
 from serving.slates import Slates
 

@@ -13,8 +13,8 @@ from feature_repo.schema import SECOND
 from serving.bundle import Bundle, Manifest
 from serving.calibration import Calibration
 from serving.explanation import Explanation
+from serving.replies import FeatureAge, FeatureContribution, ItemExplanation, SlateItem
 from serving.reranking import MAX_SHOWN, PageToken
-from serving.schemas import FeatureAge, FeatureContribution, ItemExplanation, SlateItem
 from serving.served.served_slate import ServedItems
 from serving.sources.popularity import popular
 

@@ -23,13 +23,8 @@ from serving.metrics import Metrics
 from serving.placements import placements_of
 from serving.plan import RankedBy
 from serving.query import Filters, Question
-from serving.schemas import (
-    RecommendationRequest,
-    Recommendations,
-    Relaxed,
-    RerankRequest,
-    SlateItem,
-)
+from serving.received import RecommendationRequest, RerankRequest
+from serving.replies import Recommendations, Relaxed, SlateItem
 from serving.served.activity_state import state_of
 from serving.served.request_id import is_among, new_request_id, seed_of
 from serving.served.served_log import ServedLog

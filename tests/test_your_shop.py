@@ -21,7 +21,7 @@ from feature_repo.events import LoggedEvent
 from feature_repo.schema import Event, Item
 from feature_repo.settings import Settings
 from serving.app import create_app
-from serving.schemas import ReceivedEvent, RecommendationRequest
+from serving.received import ReceivedEvent, RecommendationRequest
 from tests.serving.conftest import BreakableLog
 from tests.tiny_bundle import publish, tiny_bundle
 from training.imports.import_log import import_log

@@ -17,7 +17,7 @@ from serving.access.api_keys import KeyScope
 from serving.access.live_keys import LiveKeys
 from serving.access.work_limit import WorkLimit
 from serving.metrics import Metrics, TurnedAway
-from serving.schemas import Failed
+from serving.replies import Failed
 
 SECURITY_SCHEME: Final = "ApiKey"
 OPEN: Final[dict[str, Any]] = {"security": []}

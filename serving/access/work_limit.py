@@ -5,7 +5,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from serving.error_replies import RETRY_SECONDS
 from serving.metrics import Metrics, TurnedAway
-from serving.schemas import Failed
+from serving.replies import Failed
 
 
 class WorkLimit:

@@ -11,7 +11,7 @@ from serving.explanation import explain
 from serving.replays.absence import Stage, fate_of
 from serving.replays.logged_request import LoggedItem
 from serving.replays.replay import Replay
-from serving.schemas import SlateItem
+from serving.replies import SlateItem
 from serving.served.question_text import to_text
 from serving.served.served_slate import ServedItems
 from serving.slate_reply import explained, slate_items

@@ -8,8 +8,9 @@ from fastapi import APIRouter, Query
 from serving.access.admission import needs
 from serving.access.api_keys import KeyScope
 from serving.json_route import UNAVAILABLE, JsonRoute, Responses
+from serving.received import Id
 from serving.replays.replay_reply import ReplayedRequest, reply_of
-from serving.schemas import Failed, Id, Refused
+from serving.replies import Failed, Refused
 from serving.service import Service
 
 _RESPONSES: Final[Responses] = {

@@ -7,7 +7,7 @@ import pytest
 
 from feature_repo.events import LoggedEvent
 from feature_repo.schema import Event
-from serving.schemas import ReceivedEvent
+from serving.received import ReceivedEvent
 from tests.serving.conftest import Api, BreakableLog, Fields, click, logged
 
 pytestmark = pytest.mark.anyio

@@ -4,7 +4,7 @@ import pytest
 
 from feature_repo.schema import ITEM_SCHEMA
 from feature_repo.settings import Settings
-from serving.schemas import CatalogItem
+from serving.replies import CatalogItem
 from tests.serving.conftest import Api, BreakableLog, running_api
 from tests.tiny_bundle import publish, tiny_bundle
 

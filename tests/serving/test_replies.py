@@ -9,7 +9,7 @@ from httpx import Response
 from pydantic import BaseModel, TypeAdapter
 
 from serving.json_route import JsonRoute
-from serving.schemas import ChangedItems, EventResults, Recommendations
+from serving.replies import ChangedItems, EventResults, Recommendations
 from tests.serving.conftest import Api, click
 
 
