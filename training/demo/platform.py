@@ -17,6 +17,7 @@ import httpx
 
 from feature_repo.errors import InputError
 from feature_repo.settings import Settings
+from serving.access.api_keys import read_keys
 from serving.live_version import current_version
 from training.config import TRAINING_POOL
 from training.demo.airflow_api import Airflow, AssetEvent
@@ -117,13 +118,14 @@ def running_platform(shop: Shop, screen: Screen) -> Iterator[Platform]:
     """The platform over a shop, which is imported first if its home is empty; it ends with the context.
 
     From here on SIGTERM and the end of the terminal raise KeyboardInterrupt, as Ctrl-C does.
-    Raises InputError when another demo has the home or a port is taken, ProcessFailedError when a command or a
-    process fails.
+    Raises InputError when another demo has the home, the API asks for keys or a port is taken, ProcessFailedError
+    when a command or a process fails.
     """
     for ending in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(ending, signal.default_int_handler)
     settings = shop.settings
     with sole_demo(settings.home):
+        require_open_api(settings)
         require_free_ports(processes(settings))
         variables = {name: value for name, value in os.environ.items() if not name.startswith("AIRFLOW_")}
         variables |= environment(settings) | _UNTIL_ALL_IS_UP
@@ -151,6 +153,15 @@ def _prepare(shop: Shop, variables: Mapping[str, str], screen: Screen) -> None:
     if not prepared.exists():
         _run(preparation(), variables, settings.logs_dir, screen)
         prepared.touch()
+
+
+def require_open_api(settings: Settings) -> None:
+    """Raise InputError where the API asks for keys: the demo's shopper has none."""
+    if settings.api_keys_required or read_keys(settings.api_keys_path) is not None:
+        raise InputError(
+            f"the API of {settings.home} asks for keys, and the demo's shopper has none: set FRESHET_HOME to "
+            "another folder for the demo, and do not set FRESHET_API_KEYS_REQUIRED"
+        )
 
 
 def require_free_ports(wanted: Sequence[Process]) -> None:

@@ -12,11 +12,12 @@ from rich.console import Console
 
 from feature_repo.errors import InputError
 from feature_repo.settings import Settings
+from serving.access.api_keys import KeyScope, add_key
 from tests.conftest import free_port
 from training.demo import platform
 from training.demo.airflow_api import Airflow
 from training.demo.home_lock import sole_demo
-from training.demo.platform import Platform, require_free_ports, running_platform
+from training.demo.platform import Platform, require_free_ports, require_open_api, running_platform
 from training.demo.processes import Port, Process
 from training.demo.screen import Screen
 from training.demo.shops import Shop, find_shop
@@ -46,6 +47,19 @@ def test_each_taken_port_is_a_line() -> None:
     assert [line.split(" is taken")[0] for line in str(refused.value).splitlines()] == [
         f"port {number}" for number in numbers
     ]
+
+
+def test_a_home_whose_api_asks_for_keys_gets_no_demo(tmp_path: Path) -> None:
+    settings, refusal = (
+        Settings(home=tmp_path),
+        "asks for keys, and the demo's shopper has none: set FRESHET_HOME",
+    )
+    require_open_api(settings)
+    with pytest.raises(InputError, match=refusal):
+        require_open_api(Settings(home=tmp_path, api_keys_required=True))
+    add_key(settings.api_keys_path, "shop", [KeyScope.READ], None)
+    with pytest.raises(InputError, match=refusal):
+        require_open_api(settings)
 
 
 def test_a_home_has_one_demo_and_the_next_may_follow_it(tmp_path: Path) -> None:
