@@ -1,5 +1,6 @@
 """The event log in Redis; see redis_layout for what lies where."""
 
+import asyncio
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Self, cast
@@ -7,6 +8,7 @@ from typing import Any, Self, cast
 from redis.asyncio import BlockingConnectionPool, Redis, RedisCluster
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
+from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from feature_repo.activity_message import MESSAGE_SECONDS
 from feature_repo.catalog_changes import CatalogLog
@@ -24,7 +26,7 @@ from feature_repo.log_reader import LogReader
 from feature_repo.online_user import USER_FIELDS, decode_user, user_key
 from feature_repo.redis_catalog_log import RedisCatalogLog
 from feature_repo.redis_erasure import RedisErasure
-from feature_repo.redis_functions import Call, RedisFunctions, all_answered, explained
+from feature_repo.redis_functions import Call, RedisFunctions, explained
 from feature_repo.redis_layout import (
     ACTIVITY_KEY,
     count_key,
@@ -208,7 +210,10 @@ class RedisEventLog:
         return [self._functions.call_of("link", keys[p], [self._link_ms, *args[p]]) for p in keys]
 
     async def _read(self, shoppers: Iterable[str], *links: str) -> list[Any]:
-        """Window, exposures and features of each shopper in turn, then each link, in one round trip."""
+        """Window, exposures and features of each shopper in turn, then each link, in one round trip.
+
+        One deadline is over all of it: one for each reply takes longer than the replies.
+        """
         commands: list[Call] = []
         for shopper in shoppers:
             commands += [
@@ -217,7 +222,20 @@ class RedisEventLog:
                 ("HMGET", user_key(shopper), *USER_FIELDS),
             ]
         commands += [("ZRANGE", link, 0, -1) for link in links]
-        return all_answered(await (self._reading or self._functions).send(commands))
+        patience = self._settings.redis_timeout_seconds
+        try:
+            async with asyncio.timeout(patience):
+                return await self._replies(commands)
+        except TimeoutError:
+            raise RedisTimeoutError(f"no reply within {patience:g} seconds") from None
+
+    async def _replies(self, commands: Sequence[Call]) -> list[Any]:
+        if self._reading:
+            return await self._reading.send(commands)
+        async with self._client.pipeline(transaction=False) as pipe:
+            for command in commands:
+                pipe.execute_command(*command)
+            return await pipe.execute()
 
 
 def _kind(event: LoggedEvent) -> str:

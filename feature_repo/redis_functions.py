@@ -18,7 +18,7 @@ from redis.exceptions import (
 
 from feature_repo.errors import LogUnavailableError
 
-_CLOSED: Final = "the handler is closed"
+CLOSED: Final = "the handler is closed"
 """What uvloop says, in a RuntimeError, about a connection that was lost just before it is written to."""
 
 Call = tuple[str | bytes | int, ...]
@@ -47,7 +47,10 @@ class RedisFunctions:
                 await cast("Any", self._client.function_load(self._library, replace=True))
                 for n, reply in zip(unknown, await self.send([calls[n] for n in unknown]), strict=True):
                     replies[n] = reply
-            return all_answered(replies)
+            for reply in replies:
+                if isinstance(reply, Exception):
+                    raise reply
+        return replies
 
     async def send(self, calls: Sequence[Call]) -> list[Any]:
         """Replies, errors among them."""
@@ -55,14 +58,6 @@ class RedisFunctions:
             for call in calls:
                 pipe.execute_command(*call)
             return await pipe.execute(raise_on_error=False)
-
-
-def all_answered(replies: list[Any]) -> list[Any]:
-    """The replies; raises the first error among them."""
-    for reply in replies:
-        if isinstance(reply, Exception):
-            raise reply
-    return replies
 
 
 @contextmanager
@@ -73,7 +68,7 @@ def explained() -> Iterator[None]:
     except (ConnectionError, TimeoutError, ClusterError) as error:
         raise _unreachable(error) from error
     except RuntimeError as error:
-        if _CLOSED not in str(error):
+        if CLOSED not in str(error):
             raise
         raise _unreachable(error) from error
     except ResponseError as error:

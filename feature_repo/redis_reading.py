@@ -1,6 +1,5 @@
 """Reading from one Redis, between a request and its answer: at the least cost, and with one retry."""
 
-import asyncio
 from collections.abc import Sequence
 from typing import Any, Self
 
@@ -9,10 +8,10 @@ from redis.asyncio import ConnectionPool
 from redis.asyncio.connection import AbstractConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
+from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ResponseError
-from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from feature_repo.redis_functions import Call
+from feature_repo.redis_functions import CLOSED, Call
 
 
 class RedisReading:
@@ -22,36 +21,35 @@ class RedisReading:
     meanwhile is found out when it is used, and to read once more does no harm.
     """
 
-    def __init__(self, pool: ConnectionPool, patience: float) -> None:
+    def __init__(self, pool: ConnectionPool) -> None:
         self._pool = pool
-        self._patience = patience
 
     @classmethod
     def connect(cls, url: str, patience: float) -> Self:
-        """Reads from the Redis at ``url``; it connects when first used, and waits for ``patience`` seconds."""
+        """Reads from the Redis at ``url``; it connects when first used, which may take ``patience`` seconds.
+
+        Whoever reads bounds how long a reply may take.
+        """
         pool = _ReadyConnections.from_url(
             url, socket_connect_timeout=patience, socket_timeout=None, retry=Retry(NoBackoff(), 1)
         )
-        return cls(pool, patience)
+        return cls(pool)
 
     async def send(self, commands: Sequence[Call]) -> list[Any]:
-        """Replies as Redis sends them, errors among them, in one round trip. Raises redis' own errors.
-
-        One deadline is over all of it: one for each reply takes longer than the replies.
-        """
+        """Replies as Redis sends them, in one round trip. Raises redis' own errors, the first of several."""
         request = b"".join(hiredis.pack_command(command) for command in commands)  # type: ignore[arg-type]
+        connection = await self._pool.get_connection()  # type: ignore[no-untyped-call]
         try:
-            async with asyncio.timeout(self._patience):
-                connection = await self._pool.get_connection()  # type: ignore[no-untyped-call]
-                try:
-                    return await connection.retry.call_with_retry(
-                        lambda: _exchanged(connection, request, len(commands)),
-                        lambda _: connection.disconnect(),
-                    )
-                finally:
-                    await self._pool.release(connection)
-        except TimeoutError:
-            raise RedisTimeoutError(f"no reply within {self._patience:g} seconds") from None
+            replies = await connection.retry.call_with_retry(
+                lambda: _exchanged(connection, request, len(commands)),
+                lambda _: connection.disconnect(),
+            )
+        finally:
+            await self._pool.release(connection)
+        for reply in replies:
+            if isinstance(reply, ResponseError):
+                raise reply
+        return replies
 
     async def aclose(self) -> None:
         """Let go of all connections."""
@@ -65,7 +63,12 @@ class _ReadyConnections(ConnectionPool):
 
 
 async def _exchanged(connection: AbstractConnection, request: bytes, replies: int) -> list[Any]:
-    await connection.send_packed_command(request)
+    try:
+        await connection.send_packed_command(request)
+    except RuntimeError as error:
+        if CLOSED not in str(error):
+            raise
+        raise RedisConnectionError(str(error)) from None
     return [await _reply(connection) for _ in range(replies)]
 
 

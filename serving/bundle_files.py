@@ -192,7 +192,12 @@ def _read_encoder(directory: Path) -> SessionEncoder:
 
 
 def _read_ranker(directory: Path, name: str, manifest: Manifest) -> Ranker | None:
-    return Ranker(lightgbm.Booster(model_file=directory / name)) if name in manifest.checksums else None
+    if name not in manifest.checksums:
+        return None
+    try:
+        return Ranker(lightgbm.Booster(model_file=directory / name))
+    except ValueError as error:
+        raise BundleError(f"bundle {manifest.version}: {name}: {error}") from None
 
 
 def _map_columns(kind: type[Columns], directory: Path, name: str) -> Columns:

@@ -1,8 +1,6 @@
 """Ranking: the score of every candidate by LightGBM, one model for a session that goes on, one for an arrival."""
 
 import math
-from dataclasses import dataclass
-from functools import cached_property
 from typing import Final, NamedTuple
 
 import lightgbm
@@ -18,27 +16,22 @@ LEAST_FUSED: Final = np.float32(1e-6)
 SESSION_INTERACTIONS: Final = RANKING_COLUMNS.index("session_interactions")
 
 
-@dataclass(frozen=True)
 class Ranker:
-    """A LightGBM model of the ranking columns. Raises ValueError for one of others."""
+    """A LightGBM model of the ranking columns. Raises ValueError for one of others, or of other trees."""
 
-    booster: lightgbm.Booster
-
-    def __post_init__(self) -> None:
-        columns = self.booster.num_feature()
+    def __init__(self, booster: lightgbm.Booster) -> None:
+        columns = booster.num_feature()
         if columns != len(RANKING_COLUMNS):
             raise ValueError(
                 f"a model of {columns} columns cannot rank by {len(RANKING_COLUMNS)}: train again"
             )
+        self.booster = booster
+        self._trees = TreeEnsemble.of(booster)
 
     def scores(self, features: Float32, share: float = 1.0) -> Float32:
         """float32[n]: of rows float32[n, len(RANKING_COLUMNS)] by the first ``share`` of the trees."""
         trees = math.ceil(share * self.booster.num_trees())
         return self._trees.scores(features, trees).astype(np.float32)
-
-    @cached_property
-    def _trees(self) -> TreeEnsemble:
-        return TreeEnsemble.of(self.booster)
 
 
 class Rankers(NamedTuple):

@@ -52,8 +52,14 @@ class TreeEnsemble:
 
     @classmethod
     def of(cls, booster: lightgbm.Booster) -> Self:
-        """The trees of a model that gives a row one score. Raises ValueError for what is not done here."""
-        trees = booster.dump_model()["tree_info"]
+        """The trees of a model whose raw sums are its scores, one for a row, as a ranker's are.
+
+        Raises ValueError for trees that this cannot walk.
+        """
+        model = booster.dump_model()
+        if model["average_output"]:
+            raise ValueError("the trees are to be averaged, not summed: train without boosting=rf")
+        trees = model["tree_info"]
         offsets, splits = [0], list[_Split]()
         values = np.zeros((len(trees), MOST_LEAVES))
         for tree, own in zip(trees, values, strict=True):

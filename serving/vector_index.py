@@ -125,7 +125,7 @@ class VectorIndex:
 
 @compilable
 def _dot_product(one: Float32, other: Float32) -> np.float32:
-    """The same to the last bit in all loops, so that what was found is not farther away than itself."""
+    """One formula for all loops, so that what was found is not farther away than itself."""
     product = np.float32(0)
     for column in range(other.size):
         product += one[column] * other[column]

@@ -1,4 +1,4 @@
-"""What nobody can do without who answers with a slate, and what Feast takes to read the items: each part alone.
+"""What any server that answers with slates is made of, and what Feast takes to read the items: each part alone.
 
 Searched for and predicted is what shoppers of the shop ask for: zeros would take one way through all trees, and the
 same vector would find everything in the caches.

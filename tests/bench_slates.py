@@ -1,8 +1,8 @@
 """What a slate costs in a shop of 100,000 items and 100,000 shoppers, beside its floor and beside Feast's read.
 
-Run by ``make bench-slates``. The floor is what nobody can do without: HTTP, a
-round trip to Redis, one search among the items' vectors, one prediction of the candidates. All of it in one run,
-since machines differ and are shared.
+Run by ``make bench-slates``. The floor is what any such server is made of: HTTP, a round trip to Redis, one search
+among the items' vectors, one prediction of the candidates by LightGBM itself. All of it in one run, since machines
+differ and are shared.
 """
 
 import argparse

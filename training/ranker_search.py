@@ -8,6 +8,7 @@ import lightgbm
 import numpy as np
 import optuna
 
+from serving.tree_ensemble import MOST_LEAVES
 from training.config import RankerConfig
 from training.ranker import MIN_GROUPS, RankerRows, dataset, parameters
 
@@ -35,7 +36,7 @@ def search_ranker(rows: RankerRows, config: RankerConfig) -> RankerConfig:
 
 
 _SPACE: Final[dict[str, tuple[Any, Any, bool]]] = {
-    "leaves": (7, 63, True),
+    "leaves": (7, MOST_LEAVES - 1, True),
     "learning_rate": (0.02, 0.15, True),
     "feature_share": (0.2, 1.0, False),
     "least_rows": (20, 500, True),

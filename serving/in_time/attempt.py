@@ -147,6 +147,7 @@ class Hurried:
         self._go_on()
         started = self._clock()
         if started >= self._until and not self._has_asked:
+            self.end()
             raise TimeoutError
         self._has_asked = True
         if started >= self._until or not self._breakers.lets_through(source):

@@ -34,8 +34,8 @@ class Workers:
             if self._stuck == MOST_STUCK:
                 raise TimeoutError
             if self._threads == self._stuck:
-                self._threads += 1
                 Thread(target=self._serve, name=f"slates-{self._threads}", daemon=True).start()
+                self._threads += 1
             loop = asyncio.get_running_loop()
             result: asyncio.Future[Result] = loop.create_future()
             self._given.put(partial(self._do, work, result, loop))
@@ -46,7 +46,7 @@ class Workers:
                     self._stuck += 1
 
     def close(self) -> None:
-        """Have every thread end once it is free."""
+        """Have every thread end once it is free; no work may follow."""
         for _ in range(self._threads):
             self._given.put(None)
 
@@ -60,6 +60,8 @@ class Workers:
     ) -> None:
         try:
             tell = partial(result.set_result, work())
+        except StopIteration:  # a future cannot hold it
+            tell = partial(result.set_exception, RuntimeError("the work raised StopIteration"))
         except BaseException as error:  # whatever it is, the thread lives on
             tell = partial(result.set_exception, error)
         with suppress(RuntimeError):  # the loop is closed

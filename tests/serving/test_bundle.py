@@ -6,9 +6,11 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import fields, replace
+from hashlib import sha256
 from operator import attrgetter
 from pathlib import Path
 
+import lightgbm
 import numpy as np
 import orjson
 import pytest
@@ -242,6 +244,17 @@ def test_a_single_changed_byte_is_noticed(directory: Path, name: str) -> None:
 def test_a_missing_file_is_noticed(directory: Path) -> None:
     (directory / "items.price.npy").unlink()
     with pytest.raises(BundleError, match=r"items.price.npy is missing .* train again"):
+        read_bundle(directory)
+
+
+@pytest.mark.parametrize("name", Rankers._fields)
+def test_a_ranker_that_cannot_rank_is_refused_before_it_is_asked(directory: Path, name: str) -> None:
+    file, manifest = directory / f"{name}_{RANKER}", directory / MANIFEST
+    data = lightgbm.Dataset(np.random.default_rng(1).random((100, 3)), np.arange(100.0))
+    lightgbm.train({"objective": "regression", "verbose": -1}, data, num_boost_round=1).save_model(file)
+    checksums = {**read_manifest(directory).checksums, file.name: sha256(file.read_bytes()).hexdigest()}
+    manifest.write_bytes(change(checksums=checksums)(manifest.read_bytes()))
+    with pytest.raises(BundleError, match=rf"bundle v1: {file.name}: a model of 3 columns .* train again"):
         read_bundle(directory)
 
 

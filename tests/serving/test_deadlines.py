@@ -192,6 +192,8 @@ async def test_threads_that_are_stuck_are_bounded_and_come_back() -> None:
 async def test_an_error_of_the_work_is_told() -> None:
     with pytest.raises(ZeroDivisionError):
         await Workers().run(fails, time.monotonic() + 30)
+    with pytest.raises(RuntimeError, match="StopIteration"):  # which no future can hold
+        await Workers().run(lambda: next(iter(())), time.monotonic() + 30)
 
 
 async def test_threads_end_with_the_server_and_one_that_hangs_when_it_comes_back() -> None:

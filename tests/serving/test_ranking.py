@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from feature_repo.arrays import Float32
 from feature_repo.ranking_features import RANKING_COLUMNS
 from serving.ranking import FUSED_SCORE, SESSION_INTERACTIONS, Ranker, Rankers, in_session, log_odds, rank
+from serving.tree_ensemble import MOST_LEAVES
 
 
 def ranker_of(column: str, sign: int) -> Ranker:
@@ -61,11 +62,16 @@ def test_for_whom_no_model_could_be_trained_the_order_of_the_fusion_stands(
     assert rank(rankers, rows(0, 0, 0)).tolist() == pytest.approx(arrival)
 
 
-def test_a_model_of_other_columns_is_refused() -> None:
-    data = lightgbm.Dataset(np.random.default_rng(1).random((100, 3)), np.arange(100.0))
-    other = lightgbm.train({"objective": "regression", "verbose": -1}, data, num_boost_round=1)
-    with pytest.raises(ValueError, match="a model of 3 columns cannot rank"):
-        Ranker(other)
+@pytest.mark.parametrize(
+    ("columns", "leaves", "why"),
+    [(3, 5, "a model of 3 columns cannot rank"), (len(RANKING_COLUMNS), MOST_LEAVES + 1, "train with fewer")],
+)
+def test_a_model_that_cannot_rank_is_refused_before_it_is_asked(columns: int, leaves: int, why: str) -> None:
+    rows = np.random.default_rng(1).random((2000, columns))
+    parameters = {"objective": "regression", "num_leaves": leaves, "min_data_in_leaf": 1, "verbose": -1}
+    booster = lightgbm.train(parameters, lightgbm.Dataset(rows, rows[:, 0]), num_boost_round=1)
+    with pytest.raises(ValueError, match=why):
+        Ranker(booster)
 
 
 def test_twice_the_fused_score_is_twice_the_odds_and_what_nobody_brought_stands_last() -> None:

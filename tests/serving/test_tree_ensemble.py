@@ -88,6 +88,7 @@ def test_a_tree_without_a_split_says_the_same_of_all() -> None:
         ({"num_leaves": MOST_LEAVES + 1}, [], f"more than {MOST_LEAVES}: train with fewer"),
         ({"zero_as_missing": True}, [], "missing Zero"),
         ({}, [0], "split by =="),
+        ({"boosting": "rf", "bagging_freq": 1, "bagging_fraction": 0.5}, [], "to be averaged, not summed"),
     ],
 )
 def test_what_these_trees_cannot_do_is_refused(
