@@ -48,7 +48,7 @@ class Settings(BaseSettings):
     )
     max_slate_size: int = Field(100, ge=1, description="Largest k that a request may ask for.")
     max_concurrent_requests: int = Field(
-        8, ge=1, description="Requests that a server process works on at once; more get 503 at once."
+        16, ge=1, description="Requests that a server process works on at once; more get 503 at once."
     )
     api_keys_required: bool = Field(
         default=False, description="Whether to refuse all requests, too, while no API key was ever made."
