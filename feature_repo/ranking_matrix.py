@@ -60,9 +60,8 @@ def ranking_matrix(
     """float32[candidates, len(RANKING_COLUMNS)]; NaN marks what does not exist, which LightGBM knows."""
     active, user, as_of = interest.active, shopper.user, shopper.as_of
     shown = candidates.items
-    matrix = np.empty(
-        (shown.size, len(RANKING_COLUMNS)), np.float32, order="F"
-    )  # as trees read it: by columns
+    # By columns, as trees read it.
+    matrix = np.empty((shown.size, len(RANKING_COLUMNS)), np.float32, order="F")
     fill_by_source(matrix[:, _BY_SOURCE], candidates.scores, candidates.ranks, candidates.relative)
     matrix[:, _FUSED] = candidates.fused
     fill_revisits(matrix[:, _REVISITS], shown, (active.items, active.types, active.times), as_of)

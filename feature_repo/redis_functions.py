@@ -18,7 +18,7 @@ from redis.exceptions import (
 
 from feature_repo.errors import LogUnavailableError
 
-CLOSED: Final = "the handler is closed"
+_CLOSED: Final = "the handler is closed"
 """What uvloop says, in a RuntimeError, about a connection that was lost just before it is written to."""
 
 Call = tuple[str | bytes | int, ...]
@@ -61,16 +61,27 @@ class RedisFunctions:
 
 
 @contextmanager
+def told_of_loss() -> Iterator[None]:
+    """Turn what uvloop says of a connection that was lost into what redis says of it."""
+    try:
+        yield
+    except RuntimeError as error:
+        if _CLOSED not in str(error):
+            raise
+        raise ConnectionError(str(error)) from error
+
+
+@contextmanager
 def explained() -> Iterator[None]:
     """Turn what Redis says when it is away or full into LogUnavailableError."""
     try:
-        yield
+        with told_of_loss():
+            yield
     except (ConnectionError, TimeoutError, ClusterError) as error:
-        raise _unreachable(error) from error
-    except RuntimeError as error:
-        if CLOSED not in str(error):
-            raise
-        raise _unreachable(error) from error
+        raise LogUnavailableError(
+            f"the event log cannot be reached ({error}): see that Redis runs where FRESHET_REDIS_URL or "
+            "FRESHET_REDIS_PORT says, then send the same events again"
+        ) from error
     except ResponseError as error:
         refused = isinstance(error, OutOfMemoryError | ReadOnlyError)
         if not refused and not str(error).startswith(("MISCONF", "NOREPLICAS", "LOADING")):
@@ -79,13 +90,6 @@ def explained() -> Iterator[None]:
             f"the event log takes no writes ({error}): give Redis memory or disk, or drain the log, then "
             "send the same events again"
         ) from error
-
-
-def _unreachable(error: Exception) -> LogUnavailableError:
-    return LogUnavailableError(
-        f"the event log cannot be reached ({error}): see that Redis runs where FRESHET_REDIS_URL or "
-        "FRESHET_REDIS_PORT says, then send the same events again"
-    )
 
 
 def _is_unknown_function(reply: object) -> bool:

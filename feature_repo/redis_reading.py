@@ -8,10 +8,9 @@ from redis.asyncio import ConnectionPool
 from redis.asyncio.connection import AbstractConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ResponseError
 
-from feature_repo.redis_functions import CLOSED, Call
+from feature_repo.redis_functions import Call, told_of_loss
 
 
 class RedisReading:
@@ -63,12 +62,8 @@ class _ReadyConnections(ConnectionPool):
 
 
 async def _exchanged(connection: AbstractConnection, request: bytes, replies: int) -> list[Any]:
-    try:
+    with told_of_loss():
         await connection.send_packed_command(request)
-    except RuntimeError as error:
-        if CLOSED not in str(error):
-            raise
-        raise RedisConnectionError(str(error)) from None
     return [await _reply(connection) for _ in range(replies)]
 
 

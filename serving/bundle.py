@@ -12,12 +12,7 @@ import pyarrow.compute as pc
 from feature_repo.arrays import Bool, Float32, Float64, Int32, Int64, Strings
 from feature_repo.batch_features import USER_STATISTICS
 from feature_repo.online_user import OnlineUser
-from feature_repo.ranking_features import (
-    Interest,
-    ItemColumns,
-    ShopperState,
-    UserRow,
-)
+from feature_repo.ranking_features import Interest, ItemColumns, ShopperState, UserRow
 from feature_repo.schema import Item
 from feature_repo.session_features import Window
 from feature_repo.user_history import NO_HISTORY

@@ -20,11 +20,7 @@ import pyarrow.feather
 
 from feature_repo.durable_file import replace_file, sync
 from feature_repo.errors import BundleError
-from feature_repo.ranking_features import (
-    RANKING_COLUMNS,
-    RANKING_HASH,
-    ItemColumns,
-)
+from feature_repo.ranking_features import RANKING_COLUMNS, RANKING_HASH, ItemColumns
 from feature_repo.schema import Item
 from feature_repo.user_tower import UserTower
 from serving.bundle import Availability, Bundle, Manifest, UserColumns

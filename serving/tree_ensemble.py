@@ -25,6 +25,8 @@ MOST_LEAVES: Final = 64
 """Of a tree: each is a bit of an integer."""
 DE_BRUIJN: Final = 0x03F79D71B4CB0A89
 """Times a power of two, it has other highest six bits for each (Leiserson, Prokop and Randall, 1998)."""
+HIGHEST: Final = 58
+"""Of the product, the bit where these six begin."""
 ALL: Final = (1 << MOST_LEAVES) - 1
 
 
@@ -123,7 +125,7 @@ def _rounded_down(threshold: float) -> np.float32:
 
 def _place(leaf: int) -> int:
     """Where the value of a leaf lies: where its bit leads in ``_scores``."""
-    return (DE_BRUIJN << leaf & ALL) >> 58
+    return (DE_BRUIJN << leaf & ALL) >> HIGHEST
 
 
 @compiled(FLOAT32_ROWS, INT, INT64S, together(INT32S, FLOAT32S, BOOLS, UINT64S), FLOAT64_ROWS)
@@ -148,5 +150,5 @@ def _scores(
                         left[row] &= others
         for row in range(scores.size):
             first = left[row] & (~left[row] + np.uint64(1))
-            scores[row] += values[tree, (first * np.uint64(DE_BRUIJN)) >> np.uint64(58)]
+            scores[row] += values[tree, (first * np.uint64(DE_BRUIJN)) >> np.uint64(HIGHEST)]
     return scores

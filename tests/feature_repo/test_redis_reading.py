@@ -3,7 +3,8 @@
 import asyncio
 import socket
 import struct
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 
 import pytest
 import uvloop
@@ -14,26 +15,28 @@ from redis.exceptions import ResponseError
 from feature_repo.redis_reading import RedisReading
 
 
-@pytest.mark.anyio
-@pytest.mark.integration
-async def test_an_error_among_the_replies_is_raised_and_leaves_the_next_in_their_places(
-    clean_redis: Redis, redis_url: str
-) -> None:
+@pytest.fixture
+async def reading(clean_redis: Redis, redis_url: str) -> AsyncIterator[RedisReading]:
+    """Of a Redis that holds a text."""
     clean_redis.set("text", "a")
     reading = RedisReading.connect(redis_url, patience=5)
-    with pytest.raises(ResponseError, match="WRONGTYPE"):
-        await reading.send([("ZRANGE", "text", 0, -1), ("GET", "text")])
-    assert await reading.send([("EXISTS", "text", "none")]) == [1]
+    yield reading
     await reading.aclose()
 
 
 @pytest.mark.anyio
 @pytest.mark.integration
-async def test_who_goes_away_before_the_reply_leaves_it_to_nobody_else(
-    clean_redis: Redis, redis_url: str
+async def test_an_error_among_the_replies_is_raised_and_leaves_the_next_in_their_places(
+    reading: RedisReading,
 ) -> None:
-    clean_redis.set("text", "a")
-    reading = RedisReading.connect(redis_url, patience=5)
+    with pytest.raises(ResponseError, match="WRONGTYPE"):
+        await reading.send([("ZRANGE", "text", 0, -1), ("GET", "text")])
+    assert await reading.send([("EXISTS", "text", "none")]) == [1]
+
+
+@pytest.mark.anyio
+@pytest.mark.integration
+async def test_who_goes_away_before_the_reply_leaves_it_to_nobody_else(reading: RedisReading) -> None:
     await reading.send([("PING",)])
     asking = asyncio.create_task(reading.send([("GET", "text")]))
     await asyncio.sleep(0)  # it has sent, and waits
@@ -41,7 +44,6 @@ async def test_who_goes_away_before_the_reply_leaves_it_to_nobody_else(
     with pytest.raises(asyncio.CancelledError):
         await asking
     assert await reading.send([("EXISTS", "text")]) == [1]
-    await reading.aclose()
 
 
 class Forgetful:
@@ -64,6 +66,15 @@ class Forgetful:
         writer.close()
 
 
+@asynccontextmanager
+async def reading_from(redis: Forgetful) -> AsyncIterator[RedisReading]:
+    async with await asyncio.start_server(redis.serve, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        reading = RedisReading.connect(f"redis://127.0.0.1:{port}?protocol=2", patience=5)
+        yield reading
+        await reading.aclose()
+
+
 def runner(loop: Callable[[], asyncio.AbstractEventLoop]) -> asyncio.Runner:
     return asyncio.Runner(loop_factory=loop)
 
@@ -79,13 +90,10 @@ def test_over_a_connection_that_was_lost_meanwhile_is_read_once_more(
 ) -> None:
     async def twice() -> int:
         redis = Forgetful(answers=4, politely=politely)
-        async with await asyncio.start_server(redis.serve, "127.0.0.1", 0) as server:
-            port = server.sockets[0].getsockname()[1]
-            reading = RedisReading.connect(f"redis://127.0.0.1:{port}?protocol=2", patience=5)
+        async with reading_from(redis) as reading:
             for _ in range(4):
                 assert await reading.send([("PING",)]) == [b"OK"]
                 await asyncio.sleep(0.01)  # the loss arrives
-            await reading.aclose()
         return redis.connections
 
     with runner(loop) as running:
@@ -96,12 +104,9 @@ def test_over_a_connection_that_was_lost_meanwhile_is_read_once_more(
 def test_a_redis_that_loses_every_connection_is_away(loop: Callable[[], asyncio.AbstractEventLoop]) -> None:
     async def once() -> int:
         redis = Forgetful(answers=0, politely=False)
-        async with await asyncio.start_server(redis.serve, "127.0.0.1", 0) as server:
-            port = server.sockets[0].getsockname()[1]
-            reading = RedisReading.connect(f"redis://127.0.0.1:{port}?protocol=2", patience=5)
+        async with reading_from(redis) as reading:
             with pytest.raises(RedisConnectionError):
                 await reading.send([("PING",)])
-            await reading.aclose()
         return redis.connections
 
     with runner(loop) as running:

@@ -50,10 +50,8 @@ def test_each_taken_port_is_a_line() -> None:
 
 
 def test_a_home_whose_api_asks_for_keys_gets_no_demo(tmp_path: Path) -> None:
-    settings, refusal = (
-        Settings(home=tmp_path),
-        "asks for keys, and the demo's shopper has none: set FRESHET_HOME",
-    )
+    settings = Settings(home=tmp_path)
+    refusal = "asks for keys, and the demo's shopper has none: set FRESHET_HOME"
     require_open_api(settings)
     with pytest.raises(InputError, match=refusal):
         require_open_api(Settings(home=tmp_path, api_keys_required=True))
