@@ -11,6 +11,7 @@ from typing import Final
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from filelock import FileLock
 
 from feature_repo.batch_features import ITEM_STATISTICS, USER_STATISTICS
 from feature_repo.durable_file import replace_file, to_parquet
@@ -104,11 +105,15 @@ def forget_before(features_dir: Path, moment: int) -> None:
 
 
 def ensure_sources(features_dir: Path) -> None:
-    """Give each view a file without rows, so that Feast finds a source where nothing was computed yet."""
-    for view, schema in SNAPSHOT_SCHEMAS.items():
-        path = _folder(features_dir, view) / "empty.parquet"
-        if not path.exists():
-            replace_file(path, to_parquet(schema.empty_table()))
+    """Give each view a file without rows, so that Feast finds a source where nothing was computed yet.
+
+    Several processes may do so at once.
+    """
+    with FileLock(features_dir / ".sources.lock"):
+        for view, schema in SNAPSHOT_SCHEMAS.items():
+            path = _folder(features_dir, view) / "empty.parquet"
+            if not path.exists():
+                replace_file(path, to_parquet(schema.empty_table()))
 
 
 def _folder(features_dir: Path, view: str) -> Path:

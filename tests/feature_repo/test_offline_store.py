@@ -1,4 +1,6 @@
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Barrier
 
 import numpy as np
 import pyarrow as pa
@@ -99,3 +101,17 @@ def test_a_source_without_rows_has_the_views_columns_and_is_no_moment(tmp_path: 
         assert snapshots(tmp_path, view) == []
         table = pq.read_table(tmp_path / view)
         assert (table.schema, table.num_rows) == (schema, 0)
+
+
+def test_many_may_ask_for_the_sources_of_a_new_home_at_once(tmp_path: Path) -> None:
+    ready = Barrier(8)
+
+    def ask(folder: Path) -> None:
+        ready.wait()
+        ensure_sources(folder)
+
+    for attempt in range(10):
+        folder = tmp_path / str(attempt)
+        with ThreadPoolExecutor(ready.parties) as pool:
+            list(pool.map(ask, [folder] * ready.parties))
+        assert all(pq.read_table(folder / view).schema == schema for view, schema in SNAPSHOT_SCHEMAS.items())
