@@ -2,14 +2,16 @@
 
 import asyncio
 import time
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, Self
 
 import numpy as np
 import pandas as pd
 
+from feature_repo.arrays import Int32
 from feature_repo.catalog import read_items
 from feature_repo.catalog_changes import CatalogChange, CatalogLog, LoggedChange
 from feature_repo.errors import LogUnavailableError
@@ -26,71 +28,92 @@ class LiveCatalog:
     """Follows the changes, and keeps the arrays of one bundle as they say."""
 
     def __init__(self, log: CatalogLog, folder: Path, journal: StateJournal) -> None:
+        self.journal = journal
         self._log = log
         self._folder = folder
-        self.journal = journal
-        self._seen: str | None = None
-        self._looked_at = time.monotonic()
-        self._followed: _Followed | None = None
-        self._changed: dict[str, Mapping[str, Any]] = {}
+        self._followed: LaidOver | None = None
+        self._turn = asyncio.Lock()
+
+    async def lay_over(self, bundle: Bundle) -> "LaidOver":
+        """The bundle with arrays of its own for what changes, as the catalog is now; ``follow`` keeps them so."""
+        laid = LaidOver.of(bundle, self.journal)
+        try:
+            recent = await self._log.after(None)
+        except LogUnavailableError:
+            recent = []
+        await asyncio.to_thread(laid.take_all, self._folder, recent)
+        return laid
+
+    async def follow(self, laid: "LaidOver") -> None:
+        """Keep the arrays of this bundle as the catalog is, and no other's, from what changed meanwhile on."""
+        async with self._turn:
+            with suppress(LogUnavailableError):
+                laid.take(await self._log.after(laid.seen))
+            laid.states.begin()
+            self._followed = laid
 
     async def look(self) -> None:
         """Take over what changed since the last look; while the log is away nothing changes."""
-        followed = self._followed
-        if followed is not None:
-            followed.states.renew()
-        try:
-            if time.monotonic() - self._looked_at > KEPT_SECONDS / 2 and followed is not None:
-                followed.states.state = None
-                await self._lay_over(followed.bundle)
-                followed.states.begin()
-            self._take(await self._log.after(self._seen))
-        except LogUnavailableError:
-            return
-        self._looked_at = time.monotonic()
-
-    async def lay_over(self, bundle: Bundle) -> Bundle:
-        """The bundle with arrays of its own for what changes; from now on they are kept as the catalog is."""
-        states = self.journal.layer(lambda: differences(own, bundle))
-        own = replace(own_arrays(bundle), states=states)
-        await self._lay_over(own)
-        states.begin()
-        self._followed, self._changed = _Followed(own, states), {}
-        return own
+        async with self._turn:
+            if self._followed is not None:
+                with suppress(LogUnavailableError):
+                    await self._renew(self._followed)
 
     def changed(self, item_id: str) -> Mapping[str, Any]:
-        """What changed of an item since the bundle was laid under."""
-        return self._changed.get(item_id, {})
+        """What changed of an item since, or just before, the bundle was laid under."""
+        return self._followed.changed.get(item_id, {}) if self._followed is not None else {}
 
-    async def _lay_over(self, bundle: Bundle) -> None:
-        """Bring a bundle's arrays to what the file and the log say."""
-        try:
-            recent = await self._log.after(None)  # before the file is read, so that none falls between
-        except LogUnavailableError:
-            recent = []
-        await asyncio.to_thread(_lay_file_over, bundle, self._folder)
-        for entry in recent:
-            _apply(bundle, entry.change)
-
-    def _take(self, entries: list[LoggedChange]) -> None:
-        for entry in entries:
-            self._seen = entry.entry_id
-            if self._followed is not None:
-                _apply(self._followed.bundle, entry.change)
-                before = self._changed.get(entry.change.item_id, {})
-                self._changed[entry.change.item_id] = {**before, **entry.change.values}
-        if self._followed is not None:
-            known = self._followed.bundle.item_index
-            index = {known[entry.change.item_id] for entry in entries if entry.change.item_id in known}
-            if index:
-                self._followed.states.note(rows_at(self._followed.bundle, np.array(sorted(index), np.int32)))
+    async def _renew(self, laid: "LaidOver") -> None:
+        laid.states.renew()
+        if time.monotonic() - laid.looked_at > KEPT_SECONDS / 2:
+            recent = await self._log.after(None)
+            laid.states.state = None
+            await asyncio.to_thread(laid.take_all, self._folder, recent)
+            laid.states.begin()
+            return
+        index = laid.take(await self._log.after(laid.seen))
+        if index.size:
+            laid.states.note(rows_at(laid.bundle, index))
 
 
-class _Followed(NamedTuple):
-    """A bundle whose arrays are kept as the catalog is, and where that is written down."""
+@dataclass
+class LaidOver:
+    """A bundle with arrays of its own for what changes, how far they are, and where that is written down.
+
+    changed: values by item, of the changes that were taken; seen: the newest of them; looked_at: when all that
+    there were had been taken, in seconds of time.monotonic.
+    """
 
     bundle: Bundle
     states: StateLayer
+    changed: dict[str, Mapping[str, Any]] = field(default_factory=dict)
+    seen: str | None = None
+    looked_at: float = field(default_factory=time.monotonic)
+
+    @classmethod
+    def of(cls, bundle: Bundle, journal: StateJournal) -> Self:
+        """Arrays that say what those of the bundle do."""
+        states = journal.layer(lambda: differences(own, bundle))
+        own = replace(own_arrays(bundle), states=states)
+        return cls(own, states)
+
+    def take_all(self, folder: Path, recent: Sequence[LoggedChange]) -> None:
+        """Take over what the file says, and what the log still has, read before it so that none falls between."""
+        _lay_file_over(self.bundle, folder)
+        self.take(recent)
+
+    def take(self, entries: Sequence[LoggedChange]) -> Int32:
+        """Take over all changes up to now, oldest first; returns int32[n], the items that changed."""
+        changed = set()
+        for entry_id, _, change in entries:
+            self.seen = entry_id
+            self.changed[change.item_id] = {**self.changed.get(change.item_id, {}), **change.values}
+            index = self.bundle.item_index.get(change.item_id)
+            if index is not None:  # else it comes with the next refresh
+                _apply(self.bundle, index, change)
+                changed.add(index)
+        self.looked_at = time.monotonic()
+        return np.array(sorted(changed), np.int32)
 
 
 def _lay_file_over(bundle: Bundle, folder: Path) -> None:
@@ -105,10 +128,7 @@ def _lay_file_over(bundle: Bundle, folder: Path) -> None:
     bundle.items.price_missing[priced] = False
 
 
-def _apply(bundle: Bundle, change: CatalogChange) -> None:
-    index = bundle.item_index.get(change.item_id)
-    if index is None:
-        return  # it comes with the next refresh
+def _apply(bundle: Bundle, index: int, change: CatalogChange) -> None:
     if Item.AVAILABLE in change.values:
         said = change.values[Item.AVAILABLE]
         bundle.availability.available[index] = True if said is None else said

@@ -76,10 +76,9 @@ class LiveModel:
             return True
         try:
             read = await asyncio.to_thread(read_bundle, directory)
-            placed = replace(read, place=place_of(self._models, directory))
-            # Only what can answer may take the catalog over, which then is kept for it alone.
-            await asyncio.to_thread(self._warmed, placed)
-            loaded = await asyncio.to_thread(self._warmed, await self._catalog.lay_over(placed))
+            laid = await self._catalog.lay_over(replace(read, place=place_of(self._models, directory)))
+            loaded = await asyncio.to_thread(self._warmed, laid.bundle)
+            await self._catalog.follow(laid)  # the last, since the bundle that answers is followed no more
         except Exception as error:
             self._refuse(error)
             return False

@@ -2,17 +2,21 @@
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import pytest
 
 from feature_repo.catalog import read_items, upsert_items
 from feature_repo.catalog_changes import CatalogChange, changed_rows
+from feature_repo.errors import LogUnavailableError
 from feature_repo.event_log import EventLog
 from feature_repo.schema import ITEM_SCHEMA, Item
 from feature_repo.settings import Settings
+from serving import live_catalog
+from serving.bundle import Bundle
 from serving.indexes import PopularityLists
+from serving.live_catalog import LaidOver
 from tests.serving.conftest import Api, BreakableLog, item_ids, running_api
 from tests.tiny_bundle import NAMES, SOLD_OUT, publish, tiny_bundle
 from training.stream.catalog_file import CatalogFile
@@ -96,6 +100,61 @@ async def test_a_model_that_cannot_answer_leaves_the_catalog_with_the_one_that_d
     await api.service.model.look()
     assert api.service.model.version == "v1"
     await change(api, "PATCH", {"item_id": "mug", "available": False})
+    assert "mug" not in item_ids(await api.recommend(k=10))
+
+
+async def test_what_changes_while_a_new_model_is_made_ready_is_in_both(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    catalog = api.service.catalog
+    lay_over = catalog.lay_over
+
+    async def meanwhile(bundle: Bundle) -> LaidOver:
+        laid = await lay_over(bundle)
+        await change(api, "PATCH", {"item_id": "mug", "available": False})
+        assert "mug" not in item_ids(await api.recommend(k=10))
+        return laid
+
+    monkeypatch.setattr(catalog, "lay_over", meanwhile)
+    publish(api.service.settings.models_dir, tiny_bundle("second"))
+    await api.service.model.look()
+    assert api.service.model.version == "second"
+    assert "mug" not in item_ids(await api.recommend(k=10))
+    assert not (await api.client.get("/v1/items/mug")).json()["available"]
+
+
+async def test_an_item_is_looked_up_as_it_is_now_also_after_a_change_of_the_model(api: Api) -> None:
+    await change(api, "PATCH", {"item_id": "desk", "price": 0.5})
+    publish(api.service.settings.models_dir, tiny_bundle("second"))
+    await api.service.model.look()
+    assert (await api.client.get("/v1/items/desk")).json()["price"] == 0.5
+
+
+async def away(_: str | None) -> NoReturn:
+    raise LogUnavailableError("the event log cannot be reached: start Redis")
+
+
+async def test_a_model_is_laid_under_what_the_file_says_while_the_log_is_away(
+    api: Api, shop_log: BreakableLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    row = {Item.ID: "mug", Item.AVAILABLE: False}
+    upsert_items(api.service.settings.catalog_dir, changed_rows(ITEM_SCHEMA.empty_table(), [whole(row)]))
+    publish(api.service.settings.models_dir, tiny_bundle("second"))
+    monkeypatch.setattr(shop_log.catalog, "after", away)
+    await api.service.model.look()
+    assert api.service.model.version == "second"
+    assert "mug" not in item_ids(await api.recommend(k=10))
+
+
+async def test_while_the_log_is_away_nothing_changes_and_what_lies_over_the_model_stays_certain(
+    api: Api, shop_log: BreakableLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await change(api, "PATCH", {"item_id": "mug", "available": False})
+    monkeypatch.setattr(shop_log.catalog, "after", away)
+    monkeypatch.setattr(live_catalog, "KEPT_SECONDS", 0.0)
+    state = api.service.model.recommender.bundle.catalog_state
+    await api.service.catalog.look()
+    assert api.service.model.recommender.bundle.catalog_state == state is not None
     assert "mug" not in item_ids(await api.recommend(k=10))
 
 

@@ -290,7 +290,7 @@ async def state_replayed(api: Api) -> str:
 async def test_what_a_model_that_is_not_live_yet_is_told_counts_not_for_the_live_one(touchy: Api) -> None:
     await sells_for(touchy, 11)
     before = await state_replayed(touchy)
-    await touchy.service.catalog.lay_over(touchy_bundle("next"))
+    await touchy.service.catalog.follow(await touchy.service.catalog.lay_over(touchy_bundle("next")))
     await sells_for(touchy, 99)
     assert await state_replayed(touchy) == before
 
@@ -298,7 +298,9 @@ async def test_what_a_model_that_is_not_live_yet_is_told_counts_not_for_the_live
 async def test_a_catalog_that_is_read_anew_is_written_down_anew(touchy: Api) -> None:
     await sells_for(touchy, 11)
     before = await state_replayed(touchy)
-    touchy.service.catalog._looked_at -= KEPT_SECONDS
+    followed = touchy.service.catalog._followed
+    assert followed is not None
+    followed.looked_at -= KEPT_SECONDS
     await sells_for(touchy, 99)
     assert (await state_replayed(touchy)).partition(".")[0] != before.partition(".")[0]
 
