@@ -56,7 +56,7 @@ bench: bench-slates ## measure that, ingestion, and 10,000 clicks that change sl
 	$(BIN)/python -m tests.bench
 
 .PHONY: bench-slates
-bench-slates: $(ENVIRONMENT) ## measure a slate of 100,000 items beside its floor and Feast's read (about 10 minutes; apt-get install wrk)
+bench-slates: $(ENVIRONMENT) ## measure a slate of 100,000 items beside its floor and Feast's read (about 15 minutes; apt-get install wrk)
 	$(BIN)/python -m tests.bench_slates $(if $(PLOT),--plot $(PLOT))
 
 .PHONY: outages

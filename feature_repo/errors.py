@@ -14,6 +14,8 @@ Every message says what is wrong, where, and what to do next. The command line p
 line and exits 1; the API answers 4xx or 503.
 """
 
+from errno import EADDRINUSE
+
 
 class FreshetError(Exception):
     """Base of every error that Freshet raises on purpose."""
@@ -45,3 +47,12 @@ class GoneError(FreshetError):
 
 class LogUnavailableError(FreshetError):
     """The event log cannot be reached or is full."""
+
+
+def cannot_listen(error: OSError, host: str, port: int, setting: str) -> InputError:
+    """Why nobody can listen at an address whose port a setting names."""
+    if error.errno == EADDRINUSE:
+        return InputError(
+            f"port {port} of {host} is taken: set {setting} to a free port, or end what listens there"
+        )
+    return InputError(f"cannot listen on {host} ({error.strerror}): set FRESHET_HOST or {setting}")

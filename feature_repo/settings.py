@@ -17,15 +17,24 @@ class Settings(BaseSettings):
 
     home: Path = Field(Path("var"), description="Folder under which all state lives.")
     redis_url: SecretStr | None = Field(
-        None, description="Redis to use, as redis://[user:password@]host:port. Without it one is started."
+        None,
+        description="Redis to use, not a cluster: redis://[user:password@]host:port, rediss:// for TLS, or "
+        "unix://PATH. Without it one is started.",
     )
     redis_port: int = Field(6390, ge=1, le=65535, description="Port of the Redis that Freshet starts itself.")
     redis_appendfsync: Literal["everysec", "always"] = Field(
         "everysec", description="When the Redis that Freshet starts itself brings its writes to disk."
     )
+    redis_maxmemory_mb: int = Field(
+        2048,
+        ge=16,
+        description="Memory, in MiB, that the Redis that Freshet starts itself takes; full, it refuses events.",
+    )
     redis_timeout_seconds: float = Field(0.25, gt=0, description="Patience with Redis, per call.")
 
-    host: str = Field("127.0.0.1", description="Address the API listens on.")
+    host: str = Field(
+        "127.0.0.1", description="Address the API and the metrics of `freshet stream` listen on."
+    )
     port: int = Field(8000, ge=1, le=65535, description="Port the API listens on.")
     stream_metrics_port: int = Field(
         8001, ge=1, le=65535, description="Port at which `freshet stream` answers Prometheus."
@@ -142,7 +151,7 @@ class Settings(BaseSettings):
     candidates: int = Field(300, ge=10, description="Candidates that reach the ranker.")
     placements: Path | None = Field(
         None,
-        description="YAML file of the places of the shop that ask for slates. Without it, those shipped.",
+        description="YAML file of places of the shop that ask for slates, besides those shipped or in their place.",
     )
     served_log_queue: int = Field(
         10_000, ge=1, description="Served slates that may wait to be written; more are dropped and counted."

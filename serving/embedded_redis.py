@@ -157,6 +157,7 @@ def _command(settings: Settings) -> list[str]:
         "appendonly": "yes",
         "appendfsync": settings.redis_appendfsync,
         "save": "",  # the append-only file is enough; snapshots would only fork
+        "maxmemory": f"{settings.redis_maxmemory_mb}mb",
         "maxmemory-policy": "noeviction",
         "daemonize": "no",
     }

@@ -1,6 +1,5 @@
 """The API as a process: one event loop, and a Redis of its own unless one is given."""
 
-import errno
 import gc
 import logging
 import signal
@@ -11,7 +10,7 @@ from typing import Final
 
 import uvicorn
 
-from feature_repo.errors import InputError
+from feature_repo.errors import cannot_listen
 from feature_repo.redis_event_log import RedisEventLog
 from feature_repo.settings import Settings
 from serving.app import create_app
@@ -47,11 +46,4 @@ def _listen(settings: Settings) -> socket.socket:
     try:
         return socket.create_server((settings.host, settings.port))
     except OSError as error:
-        if error.errno == errno.EADDRINUSE:
-            problem = (
-                f"port {settings.port} of {settings.host} is taken: set FRESHET_PORT to a free port, "
-                "or end what listens there"
-            )
-        else:
-            problem = f"cannot listen on {settings.host} ({error.strerror}): set FRESHET_HOST or FRESHET_PORT"
-        raise InputError(problem) from None
+        raise cannot_listen(error, settings.host, settings.port, "FRESHET_PORT") from None

@@ -266,7 +266,7 @@ def test_redis_keeps_what_the_embedded_one_keeps_and_is_of_its_release(demo: Set
 
     embedded = options(_command(demo))
     contained = options(shlex.split(SERVICES["redis"]["command"]))
-    alone = {"--bind", "--dir", "--daemonize"}
+    alone = {"--bind", "--dir", "--daemonize", "--maxmemory"}
     assert {name: contained.get(name) for name in embedded.keys() - alone} == {
         name: value for name, value in embedded.items() if name not in alone
     }

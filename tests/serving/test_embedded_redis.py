@@ -48,11 +48,20 @@ class TestStarted:
         with embedded_redis(settings) as url, Redis.from_url(url) as client:
             assert {
                 name: client.config_get(name)[name]
-                for name in ("bind", "appendonly", "appendfsync", "maxmemory-policy", "dir", "save")
+                for name in (
+                    "bind",
+                    "appendonly",
+                    "appendfsync",
+                    "maxmemory",
+                    "maxmemory-policy",
+                    "dir",
+                    "save",
+                )
             } == {
                 "bind": "127.0.0.1",
                 "appendonly": "yes",
                 "appendfsync": "everysec",
+                "maxmemory": str(settings.redis_maxmemory_mb << 20),
                 "maxmemory-policy": "noeviction",
                 "dir": str(settings.redis_dir),
                 "save": "",

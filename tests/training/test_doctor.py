@@ -142,6 +142,11 @@ class TestPorts:
         with answering(settings.port, settings.home, ["something", "else"]):
             assert is_problem(CHECKS["port"](settings), f"{settings.port} is taken by ", "FRESHET_PORT")
 
+    def test_a_running_stream_is_known_by_its_metrics(self, settings: Settings) -> None:
+        port = settings.stream_metrics_port
+        with answering(port, settings.home, "# TYPE freshet_stream_lag gauge"):
+            assert CHECKS["stream metrics port"](settings).found == f"{port} is used by Freshet itself"
+
     def test_airflow_is_known_by_the_name_of_its_process(self, settings: Settings) -> None:
         port = settings.airflow_task_log_port
         with running([sys.executable, "-c", AIRFLOW, str(port)], settings.home):

@@ -1,7 +1,6 @@
 """Checks of the fixed ports: free, held by Freshet itself, or taken."""
 
 import errno
-import json
 import socket
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -17,6 +16,9 @@ from training.doctor.finding import Finding, Level
 from training.doctor.redis_client import LOCAL, PATIENCE_SECONDS, is_redis_of_home
 
 _HOME: Final = "FRESHET_HOME"
+_OF_HOST: Final = ("port", "stream_metrics_port")
+"""These listen on FRESHET_HOST, the others on loopback."""
+_MOST_READ: Final = 1 << 16
 
 
 def _check(field: str, is_freshet: Callable[[Settings, int], bool], settings: Settings) -> Finding:
@@ -29,7 +31,7 @@ def _check(field: str, is_freshet: Callable[[Settings, int], bool], settings: Se
     if twins:
         return Finding(Level.PROBLEM, f"{port} is also {' and '.join(twins)}", cure)
     try:
-        socket.create_server((settings.host if field == "port" else LOCAL, port)).close()
+        socket.create_server((settings.host if field in _OF_HOST else LOCAL, port)).close()
     except OSError as error:
         if error.errno != errno.EADDRINUSE:
             return Finding(Level.PROBLEM, f"{port} cannot be had ({error.strerror})", cure)
@@ -49,12 +51,21 @@ def _variable(field: str) -> str:
 
 
 def _is_api(settings: Settings, port: int) -> bool:
+    return b'"event_log"' in _answer(settings, port, "/readyz")
+
+
+def _is_stream(settings: Settings, port: int) -> bool:
+    return b"freshet_stream_" in _answer(settings, port, "/metrics")
+
+
+def _answer(settings: Settings, port: int, path: str) -> bytes:
+    """The beginning of what is answered, nothing by who does not speak HTTP."""
     connection = HTTPConnection(settings.host, port, timeout=PATIENCE_SECONDS)
     try:
-        connection.request("GET", "/readyz")
-        return "event_log" in json.load(connection.getresponse())
-    except (OSError, HTTPException, ValueError, TypeError):
-        return False
+        connection.request("GET", path)
+        return connection.getresponse().read(_MOST_READ)
+    except (OSError, HTTPException):
+        return b""
     finally:
         connection.close()
 
@@ -102,6 +113,7 @@ def _process(port: int) -> psutil.Process | None:
 
 HOLDERS: Final[Mapping[str, Callable[[Settings, int], bool]]] = {
     "port": _is_api,
+    "stream_metrics_port": _is_stream,
     "airflow_port": _is_airflow,
     "airflow_task_log_port": _is_airflow,
     "airflow_trigger_log_port": _is_airflow,

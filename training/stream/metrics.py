@@ -6,6 +6,7 @@ from contextlib import contextmanager
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, ProcessCollector, start_http_server
 
+from feature_repo.errors import cannot_listen
 from feature_repo.log_reader import LogReader
 from feature_repo.schema import SECOND
 from feature_repo.settings import Settings
@@ -52,8 +53,15 @@ class StreamMetrics:
 
 @contextmanager
 def serving_metrics(metrics: StreamMetrics, settings: Settings) -> Iterator[None]:
-    """Answer Prometheus at ``settings.host`` and ``settings.stream_metrics_port`` meanwhile."""
-    server, thread = start_http_server(settings.stream_metrics_port, settings.host, metrics.registry)
+    """Answer Prometheus at ``settings.host`` and ``settings.stream_metrics_port`` meanwhile.
+
+    Raises InputError when that cannot be had.
+    """
+    host, port = settings.host, settings.stream_metrics_port
+    try:
+        server, thread = start_http_server(port, host, metrics.registry)
+    except OSError as error:
+        raise cannot_listen(error, host, port, "FRESHET_STREAM_METRICS_PORT") from None
     try:
         yield
     finally:

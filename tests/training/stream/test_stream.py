@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -85,6 +86,18 @@ async def test_events_are_archived_and_counted_while_it_runs_and_it_ends_in_orde
         found.update(counts)
     assert found == {f"view:i{number}": 1 for number in range(50)}
     await log.aclose()
+
+
+def test_a_second_process_at_the_same_port_says_how_to_run_it(streamed: Settings, redis_url: str) -> None:
+    with (
+        socket.create_server(("127.0.0.1", streamed.stream_metrics_port)),
+        streaming(streamed, redis_url) as process,
+    ):
+        assert process.wait(60) == 1
+        assert process.stderr is not None
+        [line] = process.stderr.read().decode().splitlines()
+    assert f"port {streamed.stream_metrics_port} of 127.0.0.1 is taken" in line
+    assert "FRESHET_STREAM_METRICS_PORT" in line
 
 
 async def test_what_a_killed_process_had_taken_is_done_by_the_next(
