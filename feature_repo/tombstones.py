@@ -111,11 +111,11 @@ class Tombstones:
         return self._erased
 
     def _read_secret(self) -> bytes:
-        """The key of the hashes, made when it is first needed; of two processes that make one, the first wins."""
+        """The key of the hashes, made when it is first needed; of all who make one at once, the first wins."""
         path = self._folder / "key"
         if not path.exists():
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            staged = self._folder / f".key.{os.getpid()}.tmp"
+            staged = self._folder / f".key.{secrets.token_hex(8)}.tmp"
             staged.touch(mode=0o600)
             write_synced(staged, secrets.token_bytes(_KEY_BYTES))
             with suppress(FileExistsError):

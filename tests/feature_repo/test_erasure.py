@@ -2,7 +2,10 @@
 
 import stat
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
+from threading import Barrier
 from typing import Any
 
 import pytest
@@ -183,6 +186,21 @@ def test_the_archive_knows_what_an_erasure_must_find_online(tmp_path: Path) -> N
     archive.append(to_table([*events, event(4, user_id="bob")]))
     assert archive.visitors_of("ann") == {"tab"}
     assert sorted(archive.traces(erasure("ann", "tab"))) == [Trace.of(one) for one in events]
+
+
+def test_erasures_that_are_the_first_at_once_share_one_key(tmp_path: Path) -> None:
+    ready = Barrier(8)
+
+    def remember(tombstones: Tombstones, number: int) -> str:
+        ready.wait()
+        tombstones.add([f"u:{number}"], NOON)
+        return tombstones.hash_of("u:ann")
+
+    for attempt in range(10):
+        tombstones = Tombstones(tmp_path / str(attempt))
+        with ThreadPoolExecutor(ready.parties) as pool:
+            hashes = set(pool.map(partial(remember, tombstones), range(ready.parties)))
+        assert hashes == {Tombstones(tmp_path / str(attempt)).hash_of("u:ann")}
 
 
 def test_tombstones_tell_nobody_who_was_erased(tmp_path: Path) -> None:
