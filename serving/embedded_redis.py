@@ -39,14 +39,18 @@ _DIE_WITH_PARENT = (
     "ctypes.CDLL(None).prctl(1, 15); "  # PR_SET_PDEATHSIG, SIGTERM: outlives the exec below
     "os.getppid() == int(sys.argv[1]) and os.execv(sys.argv[2], sys.argv[2:])"
 )
+_WHEN_LOCKED = (
+    "import fcntl, os, sys; fcntl.flock(int(sys.argv[1]), fcntl.LOCK_EX); os.execv(sys.argv[2], sys.argv[2:])"
+)
 
 
 @contextmanager
 def embedded_redis(settings: Settings) -> Iterator[str]:
     """URL of a Redis to use: ``settings.redis_url``, else one that runs until the context ends.
 
-    Where another process of this FRESHET_HOME runs one already, that one is used and left running. On Linux
-    the server stops also when the thread that entered the context dies, however it dies.
+    Where another process of this FRESHET_HOME runs one already, that one is used; when it ends before the context,
+    one of our own takes its place. On Linux the server stops also when the thread that entered the context dies,
+    however it dies.
     Raises LogUnavailableError when there is no server to start, the port is taken or the data is in use.
     """
     if settings.redis_url is not None:
@@ -54,12 +58,11 @@ def embedded_redis(settings: Settings) -> Iterator[str]:
         return
     folder = _folder(settings)
     with (folder / "lock").open("w") as lock, (folder / "redis.log").open("ab") as log:
-        if not _lock(lock, folder, settings.redis_port):
-            yield f"redis://{_HOST}:{settings.redis_port}"
-            return
+        is_ours = _lock(lock, folder, settings.redis_port)
         process = _start(settings, lock, log)
         try:
-            _wait_until_ready(process, settings.redis_port, log.name)
+            if is_ours:
+                _wait_until_ready(process, settings.redis_port, log.name)
             yield f"redis://{_HOST}:{settings.redis_port}"
         finally:
             _stop(process)
@@ -165,8 +168,10 @@ def _command(settings: Settings) -> list[str]:
 
 
 def _start(settings: Settings, lock: IO[str], log: IO[bytes]) -> "subprocess.Popen[bytes]":
+    """What is the server once it holds the lock: at once where we do, else when who holds it has ended."""
+    when_locked = [sys.executable, "-I", "-S", "-c", _WHEN_LOCKED, str(lock.fileno()), *_command(settings)]
     return subprocess.Popen(  # noqa: S603
-        dying_with_parent(_command(settings), str(os.getpid())),
+        dying_with_parent(when_locked, str(os.getpid())),
         stdin=subprocess.DEVNULL,
         stdout=log,
         stderr=log,

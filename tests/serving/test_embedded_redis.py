@@ -11,6 +11,7 @@ import pytest
 from pydantic import SecretStr
 from redis import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import RedisError
 
 from feature_repo.errors import LogUnavailableError
 from feature_repo.settings import Settings
@@ -40,6 +41,29 @@ def test_without_any_server_it_says_what_to_do(settings: Settings, monkeypatch: 
     monkeypatch.setenv("PATH", "")
     with pytest.raises(LogUnavailableError, match="FRESHET_REDIS_URL"), embedded_redis(settings):
         pass
+
+
+def entered(settings: Settings) -> "subprocess.Popen[str]":
+    """A process that uses the Redis of a home until its standard input ends; it says the address."""
+    program = (
+        "import sys\n"
+        "from feature_repo.settings import Settings\n"
+        "from serving.embedded_redis import embedded_redis\n"
+        "with embedded_redis(Settings()) as url:\n"
+        "    print(url, flush=True)\n"
+        "    sys.stdin.read()\n"
+    )
+    environment = {name: value for name, value in os.environ.items() if name != "FRESHET_REDIS_URL"} | {
+        "FRESHET_HOME": str(settings.home),
+        "FRESHET_REDIS_PORT": str(settings.redis_port),
+    }
+    return subprocess.Popen(
+        [sys.executable, "-c", program],
+        env=environment,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
 
 
 @pytest.mark.integration
@@ -124,27 +148,29 @@ class TestStarted:
                 assert joined == url
             assert client.ping()
 
+    def test_who_joined_a_server_has_one_of_its_own_when_the_other_ends(self, settings: Settings) -> None:
+        with entered(settings) as other:
+            assert other.stdout is not None
+            url = other.stdout.readline().strip()
+            with Redis.from_url(url) as client, embedded_redis(settings) as joined:
+                client.set("kept", "yes")
+                first = client.info("server")["process_id"]
+                other.communicate()
+
+                def is_back() -> bool:
+                    try:
+                        return client.info("server")["process_id"] != first and client.get("kept") == b"yes"
+                    except RedisError:
+                        return False
+
+                assert joined == url
+                wait_until(is_back)
+            with pytest.raises(RedisConnectionError):
+                Redis.from_url(url).ping()
+
     @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a child that its parent died")
     def test_it_ends_when_its_parent_is_killed_and_can_start_at_once(self, settings: Settings) -> None:
-        program = (
-            "import sys\n"
-            "from feature_repo.settings import Settings\n"
-            "from serving.embedded_redis import embedded_redis\n"
-            "with embedded_redis(Settings()) as url:\n"
-            "    print(url, flush=True)\n"
-            "    sys.stdin.read()\n"
-        )
-        environment = {name: value for name, value in os.environ.items() if name != "FRESHET_REDIS_URL"} | {
-            "FRESHET_HOME": str(settings.home),
-            "FRESHET_REDIS_PORT": str(settings.redis_port),
-        }
-        parent = subprocess.Popen(
-            [sys.executable, "-c", program],
-            env=environment,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
+        parent = entered(settings)
         assert parent.stdout is not None
         url = parent.stdout.readline().strip()
         with Redis.from_url(url) as client:
