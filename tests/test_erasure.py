@@ -22,7 +22,7 @@ from typer.testing import CliRunner
 
 from feature_repo.archive import Archive
 from feature_repo.catalog import read_users
-from feature_repo.erasure import ON_DISK, ONLINE, Store
+from feature_repo.erasure import ON_DISK, ONLINE, Erasure, Store
 from feature_repo.errors import InputError
 from feature_repo.events import to_table
 from feature_repo.offline_store import SHOPPER_KEY, View, write_snapshot
@@ -331,6 +331,20 @@ async def test_a_redis_that_is_away_postpones_an_erasure_and_a_training_holds_it
         await shop.erase(patience=0)
     await shop.erase()
     assert (keys_with(NEEDLE, shop.url), files_with(NEEDLE, shop.settings.home)) == ([], [])
+
+
+async def test_visitors_that_the_server_finds_while_an_erasure_waits_are_forgotten_with_it(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_files(shop.files)
+    shop.import_files()
+    asked = Erasure("other", frozenset(), NOW)
+    pending(shop.settings).put(asked)
+    found = asked.with_visitors([ARCHIVED])  # which no event ties to this user
+    monkeypatch.setattr(steps, "_wait_until_settled", lambda *_: pending(shop.settings).put(found))
+    await shop.erase()
+    assert len(Archive(shop.settings.archive_dir)) == 0
+    assert pending(shop.settings).all() == []
 
 
 async def test_unknown_shoppers_and_odd_ids_are_answered(shop: Shop) -> None:

@@ -39,7 +39,7 @@ from training.feature_history import write_user_history
 from training.impressions import impression_rows
 from training.judging import RANKED, scores_and_verdict, shown_in_test
 from training.learned import Learned
-from training.locks import training_lock
+from training.locks import FOREVER, training_lock
 from training.manifest import new_manifest, new_version
 from training.publish import (
     GATE,
@@ -104,7 +104,7 @@ def begin(
         split = (cut or shares)(active)
         write_user_history(settings.features_dir, events, items, split)
         created = time.time_ns() // 1000
-        plan = Plan(new_version(created), created, config, split)
+        plan = Plan(new_version(created), created, config, split, len(log.item_ids))
         # What an earlier release left unfinished was made for other features.
         name = fingerprint(log, (config, split, RANKING_HASH))
         return TrainingRun.begin(settings, name, plan, events, items)
@@ -112,7 +112,7 @@ def begin(
 
 def learn_embeddings(run: TrainingRun) -> None:
     """Fit the tower of the oldest part."""
-    with training_lock(run.settings), _step("embeddings"):
+    with training_lock(run.settings, FOREVER), _step("embeddings"):
         if run.first_tower() is None:
             until = run.plan.split.ranker
             fitted = fit_embeddings(run.log.before(until), run.plan.config.embeddings, run.scalars(until))
@@ -122,7 +122,7 @@ def learn_embeddings(run: TrainingRun) -> None:
 
 def learn_encoder(run: TrainingRun) -> None:
     """Fit the session encoder of the oldest part."""
-    with training_lock(run.settings), _step("session encoder"):
+    with training_lock(run.settings, FOREVER), _step("session encoder"):
         until = run.plan.split.ranker
         weights = run.encoder_weights(until)
         if not weights.exists():
@@ -133,7 +133,7 @@ def learn_encoder(run: TrainingRun) -> None:
 
 def learn_ranker(run: TrainingRun) -> None:
     """Fit the ranker on the middle part, replayed through models of the oldest; leave the bundle to judge."""
-    with training_lock(run.settings), _step("ranker"):
+    with training_lock(run.settings, FOREVER), _step("ranker"):
         if not run.judged.exists():
             split, first = run.plan.split, _first_tower(run)
             rankers = _fit_rankers(run, first)
@@ -142,25 +142,25 @@ def learn_ranker(run: TrainingRun) -> None:
 
 def judge(run: TrainingRun) -> Outcome:
     """Replay the test part: scores of the new model, of the baselines and of the live one, and the verdict."""
-    with training_lock(run.settings), _step("evaluation"):
+    with training_lock(run.settings, FOREVER), _step("evaluation"):
         judged = read_bundle(run.judged)
         scores, verdict = scores_and_verdict(run, judged)
         shown = shown_in_test(run, judged)
         run.keep_calibration(calibrate(shown))
         found = reliability(shown)
         plot_reliability(found, run.folder / RELIABILITY)
+        outcome = Outcome(run.plan.version, scores, verdict, found)
+        run.keep_outcome(outcome)
     best_baseline = max(BASELINES, key=lambda name: scores[name].ndcg_at_10.mean)
     if scores[best_baseline].ndcg_at_10.mean > scores[RANKED].ndcg_at_10.mean:
         logger.warning("%s alone scores higher on this log: it may be too small to learn from", best_baseline)
-    outcome = Outcome(run.plan.version, scores, verdict, found)
-    run.keep_outcome(outcome)
     return outcome
 
 
 def make_bundle(run: TrainingRun) -> None:
     """Refit on everything, and write the bundle and its twin that knows nothing of the test part."""
     models, version = run.settings.models_dir, run.plan.version
-    with training_lock(run.settings), _step("refit on everything"):
+    with training_lock(run.settings, FOREVER), _step("refit on everything"):
         if not (models / version).exists():
             judged, outcome, end = read_bundle(run.judged), run.outcome, run.plan.split.end
             scores = {name: asdict(score) for name, score in outcome.scores.items()}

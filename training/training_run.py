@@ -23,7 +23,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pydantic import TypeAdapter
 
-from feature_repo.durable_file import replace_file, to_parquet
+from feature_repo.durable_file import replace_file, to_parquet, written
 from feature_repo.encoded_log import EncodedLog
 from feature_repo.errors import InputError
 from feature_repo.schema import Event
@@ -52,12 +52,13 @@ Arrays = TypeVar("Arrays", UserTower, Calibration)
 
 @dataclass(frozen=True)
 class Plan:
-    """What a run is going to do; times in microseconds since 1970."""
+    """What a run is going to do, with how many items; times in microseconds since 1970."""
 
     version: str
     created: int
     config: TrainingConfig
     split: Split
+    items: int
 
 
 @dataclass(frozen=True)
@@ -83,6 +84,7 @@ class TrainingRun:
     """The folder of one run. Raises InputError where another run has taken the place of this one."""
 
     def __init__(self, settings: Settings, name: str) -> None:
+        self._read: _Inputs | None = None
         self.settings = settings
         self.name = name
         self.folder = settings.runs_dir / name
@@ -108,30 +110,37 @@ class TrainingRun:
         replace_file(folder / PLAN, _PLAN.dump_json(plan))
         return cls(settings, name)
 
-    @cached_property
-    def _inputs(self) -> tuple[Shop, EncodedLog]:
-        try:
-            events, items = (pq.read_table(self.work / file) for file in (EVENTS, ITEMS))
-        except FileNotFoundError:
+    @property
+    def _inputs(self) -> "_Inputs":
+        """Read once, and again where an erasure has changed them since."""
+        state = written(self.work / EVENTS)
+        if state is None:
             raise InputError(
                 f"training run {self.name} has ended or another one took its place: start it again"
-            ) from None
-        return encode(events, items)
+            )
+        if self._read is None or self._read.state != state:
+            events, items = (pq.read_table(self.work / file) for file in (EVENTS, ITEMS))
+            self._read = _Inputs(state, *encode(events, items))
+        if len(self._read.log.item_ids) != self.plan.items:  # codes are by item, and models learned by codes
+            raise InputError(
+                f"an erasure took the last trace of an item out of training run {self.name}: start it again"
+            )
+        return self._read
 
     @property
     def shop(self) -> Shop:
         """The shop's items when the run began."""
-        return self._inputs[0]
+        return self._inputs.shop
 
     @property
     def log(self) -> EncodedLog:
-        """The log when the run began."""
-        return self._inputs[1]
+        """The log when the run began, but for what was erased since."""
+        return self._inputs.log
 
-    @cached_property
+    @property
     def activity(self) -> PastActivity:
         """What happened to the items, by time."""
-        return PastActivity.of(self.log)
+        return self._inputs.activity
 
     def reactions(self) -> pa.Table:
         """Events of the log that name the request whose slate they came from."""
@@ -183,6 +192,19 @@ class TrainingRun:
     def remove_work(self) -> None:
         """Remove what only the steps up to the bundle need."""
         shutil.rmtree(self.work, ignore_errors=True)
+
+
+@dataclass(frozen=True)
+class _Inputs:
+    """What a run learns from, as it was read when its file of events was in this state."""
+
+    state: tuple[int, int]
+    shop: Shop
+    log: EncodedLog
+
+    @cached_property
+    def activity(self) -> PastActivity:
+        return PastActivity.of(self.log)
 
 
 def _write_arrays(path: Path, arrays: UserTower | Calibration) -> None:

@@ -5,16 +5,22 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 
+from feature_repo.arrays import Bool
+from feature_repo.durable_file import drop_rows
 from feature_repo.errors import InputError
+from feature_repo.schema import ITEM_SCHEMA, Event
 from feature_repo.settings import Settings
 from serving.bundle_files import read_manifest
 from serving.live_version import current_version
 from tests.conftest import wait_until
 from tests.training.conftest import FAST, TrainedShop
+from tests.training.tiny_log import NOON, Happened, table
 from training import pipeline
 from training.config import TrainingConfig
+from training.dataset import Split
 from training.pipeline import (
     begin,
     go_live,
@@ -25,7 +31,7 @@ from training.pipeline import (
     make_bundle,
 )
 from training.publish import evaluation_dir
-from training.training_run import WORK, TrainingRun
+from training.training_run import EVENTS, WORK, Plan, TrainingRun
 
 STEPS = ("learn_embeddings", "learn_encoder", "learn_ranker", "judge", "make_bundle", "go_live")
 STEP = """
@@ -132,6 +138,36 @@ def test_a_ranker_without_a_session_encoder_says_that_it_is_missing(
     learn_embeddings(run)
     with pytest.raises(InputError, match="no session encoder yet"):
         learn_ranker(run)
+
+
+def begun(settings: Settings) -> TrainingRun:
+    """A run on two shoppers and two items, of which ann alone met the lamp."""
+    happened = [Happened("ann", "lamp", 0), Happened("ann", "cup", 1), Happened("bob", "cup", 2)]
+    events, items = table(happened), ITEM_SCHEMA.empty_table()
+    plan = Plan("v1", NOON, TrainingConfig(), Split(NOON, NOON, NOON), 2)
+    return TrainingRun.begin(settings, "run", plan, events, items)
+
+
+def erase(run: TrainingRun, event_id: str) -> None:
+    def unwanted(rows: pa.Table) -> Bool:
+        return rows[Event.ID].to_numpy() == event_id
+
+    assert drop_rows(run.work / EVENTS, [Event.ID], unwanted) == 1
+
+
+def test_who_was_erased_during_a_training_is_gone_from_its_next_step(settings: Settings) -> None:
+    run = begun(settings)
+    before = run.log
+    assert run.log is before, "read once"
+    erase(run, "e0001")
+    assert len(run.log.interactions()) == len(before.interactions()) - 1
+
+
+def test_a_training_of_which_an_erasure_took_an_item_says_to_start_again(settings: Settings) -> None:
+    run = begun(settings)
+    erase(run, "e0000")
+    with pytest.raises(InputError, match=r"erasure took .* start it again"):
+        _ = run.log
 
 
 def test_a_run_that_never_began_is_named(tmp_path: Path) -> None:

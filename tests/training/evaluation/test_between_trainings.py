@@ -12,7 +12,7 @@ from tests.training.test_refresh import trained_tower
 from tests.training.tiny_log import NOON, Happened, table
 from training.assemble import assemble
 from training.config import TrainingConfig
-from training.dataset import Split
+from training.dataset import Split, encode
 from training.evaluation.between_trainings import REFRESHED, STATIC, between_trainings
 from training.feature_history import write_user_history
 from training.learned import Learned
@@ -46,7 +46,8 @@ def run_of(settings: Settings, log: list[Happened]) -> tuple[TrainingRun, Bundle
     events, items = table([*BEFORE, *log]), ITEM_SCHEMA.empty_table()
     split = Split(NOON + DAY, TEST, TEST + 3 * DAY)
     write_user_history(settings.features_dir, events, items, split)
-    run = TrainingRun.begin(settings, "run", Plan("v1", NOON, TrainingConfig(), split), events, items)
+    plan = Plan("v1", NOON, TrainingConfig(), split, len(encode(events, items)[1].item_ids))
+    run = TrainingRun.begin(settings, "run", plan, events, items)
     learned = trained_tower(run.shop.item_ids)
     met = np.bincount(run.log.before(TEST).interactions().item, minlength=len(run.shop.item_ids)) > 0
     learned = replace(
