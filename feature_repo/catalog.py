@@ -1,8 +1,8 @@
 """The catalog: the shop's items and users, each one Parquet file with a row per id."""
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
@@ -28,14 +28,29 @@ def read_users(folder: Path) -> pa.Table:
     return _read(folder / _USERS, USER_SCHEMA)
 
 
+def find_item(folder: Path, item_id: str) -> dict[str, Any] | None:
+    """The item's row, None where there is none; only its row is read in whole."""
+    path = folder / _ITEMS
+    rows = pq.read_table(path, filters=[(Item.ID, "==", item_id)]).to_pylist() if path.exists() else []
+    return rows[0] if rows else None
+
+
 def upsert_items(folder: Path, items: pa.Table) -> None:
     """Add items, a table of ITEM_SCHEMA, or replace those of the same id; of one id the last row stays."""
-    _upsert(folder / _ITEMS, items.cast(ITEM_SCHEMA), Item.ID)
+    change_items(folder, lambda _: items)
+
+
+def change_items(folder: Path, changed: Callable[[pa.Table], pa.Table]) -> int:
+    """Add or replace the items that ``changed`` makes of all that there are; returns how many.
+
+    Tables are of ITEM_SCHEMA. Nobody else writes between the reading and the writing.
+    """
+    return _change(folder / _ITEMS, ITEM_SCHEMA, Item.ID, changed)
 
 
 def upsert_users(folder: Path, users: pa.Table) -> None:
     """Add users, a table of USER_SCHEMA, or replace those of the same id; of one id the last row stays."""
-    _upsert(folder / _USERS, users.cast(USER_SCHEMA), User.ID)
+    _change(folder / _USERS, USER_SCHEMA, User.ID, lambda _: users)
 
 
 def forget_users(folder: Path, user_ids: Collection[str]) -> int:
@@ -51,13 +66,17 @@ def _read(path: Path, schema: pa.Schema) -> pa.Table:
     return pq.ParquetFile(path).read() if path.exists() else schema.empty_table()
 
 
-def _upsert(path: Path, rows: pa.Table, key: str) -> None:
+def _change(path: Path, schema: pa.Schema, key: str, changed: Callable[[pa.Table], pa.Table]) -> int:
     with _lock_of(path):
-        everything = pa.concat_tables([_read(path, rows.schema), rows])
-        ids = everything[key].to_numpy()
-        _, newest_from_behind = np.unique(ids[::-1], return_index=True)
-        newest = everything.take(pa.array(len(ids) - 1 - newest_from_behind, pa.int64()))
-        replace_file(path, to_parquet(newest.take(pc.sort_indices(newest[key]))))
+        before = _read(path, schema)
+        rows = changed(before).cast(schema)
+        if rows.num_rows:
+            everything = pa.concat_tables([before, rows])
+            ids = everything[key].to_numpy()
+            _, newest_from_behind = np.unique(ids[::-1], return_index=True)
+            newest = everything.take(pa.array(len(ids) - 1 - newest_from_behind, pa.int64()))
+            replace_file(path, to_parquet(newest.take(pc.sort_indices(newest[key]))))
+    return int(rows.num_rows)
 
 
 def _lock_of(path: Path) -> FileLock:

@@ -1,6 +1,7 @@
 """The ASGI application: the service behind its endpoints."""
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Final
@@ -28,6 +29,8 @@ CATALOG_SECONDS: Final = 0.25
 PAGE_METHODS: Final = ("GET", "POST")
 """What pages of other origins may do. Changing the catalog and erasing is for backends."""
 _AGAIN_SECONDS: Final = 0.1
+
+logger = logging.getLogger(__name__)
 
 
 def create_app(settings: Settings, log: EventLog) -> FastAPI:
@@ -77,9 +80,16 @@ def create_app(settings: Settings, log: EventLog) -> FastAPI:
 
 
 async def _watch(look: Callable[[], Awaitable[None]], seconds: float) -> None:
-    """Look for ever, with a pause of so many seconds."""
+    """Look for ever, with a pause of so many seconds; what fails is said once, and tried again."""
+    failed = False
     while True:
-        await look()
+        try:
+            await look()
+            failed = False
+        except Exception:
+            if not failed:
+                logger.exception("%s failed; it is tried every %g s", look.__qualname__, seconds)
+            failed = True
         await asyncio.sleep(seconds)
 
 

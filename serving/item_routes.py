@@ -40,8 +40,8 @@ def create_item_router(service: Service) -> APIRouter:
         openapi_extra=needs(KeyScope.READ),
     )
     async def item(item_id: str) -> CatalogItem:
-        """The item as the live model knows it."""
-        found = service.item(item_id)
+        """An item that the live model knows, as the catalog is now."""
+        found = await service.item(item_id)
         if found is None:
             raise HTTPException(404, f"the catalog of model {service.model.version} has no such item")
         return found

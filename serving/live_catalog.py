@@ -48,7 +48,7 @@ class LiveCatalog:
         """Keep the arrays of this bundle as the catalog is, and no other's, from what changed meanwhile on."""
         async with self._turn:
             with suppress(LogUnavailableError):
-                laid.take(await self._log.after(laid.seen))
+                await self._catch_up(laid)
             laid.states.begin()
             self._followed = laid
 
@@ -65,15 +65,19 @@ class LiveCatalog:
 
     async def _renew(self, laid: "LaidOver") -> None:
         laid.states.renew()
-        if time.monotonic() - laid.looked_at > KEPT_SECONDS / 2:
-            recent = await self._log.after(None)
-            laid.states.state = None
-            await asyncio.to_thread(laid.take_all, self._folder, recent)
+        index = await self._catch_up(laid)
+        if laid.states.state is None:
             laid.states.begin()
-            return
-        index = laid.take(await self._log.after(laid.seen))
-        if index.size:
+        elif index.size:
             laid.states.note(rows_at(laid.bundle, index))
+
+    async def _catch_up(self, laid: "LaidOver") -> Int32:
+        """Take over what changed since the last look; returns the items. After long, all of it, without a state."""
+        if time.monotonic() - laid.looked_at < KEPT_SECONDS / 2:
+            return laid.take(await self._log.after(laid.seen))
+        recent = await self._log.after(None)
+        laid.states.state = None
+        return await asyncio.to_thread(laid.take_all, self._folder, recent)
 
 
 @dataclass
@@ -97,10 +101,10 @@ class LaidOver:
         own = replace(own_arrays(bundle), states=states)
         return cls(own, states)
 
-    def take_all(self, folder: Path, recent: Sequence[LoggedChange]) -> None:
+    def take_all(self, folder: Path, recent: Sequence[LoggedChange]) -> Int32:
         """Take over what the file says, and what the log still has, read before it so that none falls between."""
         _lay_file_over(self.bundle, folder)
-        self.take(recent)
+        return self.take(recent)
 
     def take(self, entries: Sequence[LoggedChange]) -> Int32:
         """Take over all changes up to now, oldest first; returns int32[n], the items that changed."""

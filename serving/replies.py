@@ -149,7 +149,7 @@ class Recommendations:
 
 
 class CatalogItem(BaseModel):
-    """A row of the catalog that the live model was trained on."""
+    """A row of the catalog."""
 
     item_id: str
     title: str | None

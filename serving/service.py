@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import orjson
 
+from feature_repo.catalog import find_item
 from feature_repo.catalog_changes import CatalogChange
 from feature_repo.erasure import ON_DISK, ONLINE, Erasure, PendingErasures
 from feature_repo.errors import LogUnavailableError
@@ -92,14 +93,16 @@ class Service:
         await self.log.catalog.append(changes)
         return ChangedItems(items=len(changes))
 
-    def item(self, item_id: str) -> CatalogItem | None:
-        """The item's row in the live model's catalog. Raises BundleError before the first model is published."""
+    async def item(self, item_id: str) -> CatalogItem | None:
+        """The row of an item that the live model knows. Raises BundleError before the first model is published."""
         bundle = self.model.recommender.bundle
         index = bundle.item_index.get(item_id)
         if index is None:
             return None
-        [row] = bundle.catalog.slice(index, 1).to_pylist()
-        row |= self.catalog.changed(item_id)
+        row = await asyncio.to_thread(find_item, self.settings.catalog_dir, item_id)
+        if row is None:
+            [row] = bundle.catalog.slice(index, 1).to_pylist()
+        row = {**row, **self.catalog.changed(item_id)}
         text = row[Item.PROPERTIES]
         return CatalogItem(**{**row, Item.PROPERTIES: None if text is None else orjson.loads(text)})
 

@@ -19,7 +19,7 @@ from PIL import Image, ImageOps
 from tqdm import tqdm
 
 from feature_repo.arrays import Float32, Float64
-from feature_repo.catalog import read_items, upsert_items
+from feature_repo.catalog import change_items, read_items
 from feature_repo.errors import InputError
 from feature_repo.schema import ITEM_SCHEMA, Item
 from feature_repo.user_tower import unit_rows
@@ -168,19 +168,22 @@ def _read(path: Path, width: int, height: int) -> Pictures:
 
 def _keep(catalog_dir: Path, vectors: Mapping[str, Float32]) -> None:
     """Write the vectors into the catalog; those of other items stay, unless they are of another length."""
-    items = read_items(catalog_dir)  # once more: an import may have come while the images were read
     length = len(next(iter(vectors.values())))
-    embedded = pc.is_in(items[Item.ID], value_set=pa.array(vectors, pa.string()))
-    other_length = pc.not_equal(pc.list_value_length(items[Item.IMAGE_EMBEDDING]), length)
-    changed = items.filter(pc.or_kleene(embedded, other_length))
-    place = ITEM_SCHEMA.get_field_index(Item.IMAGE_EMBEDDING)
-    field = ITEM_SCHEMA.field(place)
-    lists = pa.array([vectors.get(name) for name in changed[Item.ID].to_pylist()], field.type)
-    upsert_items(catalog_dir, changed.set_column(place, field, lists))
-    if changed.num_rows > len(vectors):
+
+    def embedded(items: pa.Table) -> pa.Table:
+        seen = pc.is_in(items[Item.ID], value_set=pa.array(vectors, pa.string()))
+        other_length = pc.not_equal(pc.list_value_length(items[Item.IMAGE_EMBEDDING]), length)
+        changed = items.filter(pc.or_kleene(seen, other_length))
+        place = ITEM_SCHEMA.get_field_index(Item.IMAGE_EMBEDDING)
+        field = ITEM_SCHEMA.field(place)
+        lists = pa.array([vectors.get(name) for name in changed[Item.ID].to_pylist()], field.type)
+        return changed.set_column(place, field, lists)
+
+    changed = change_items(catalog_dir, embedded)
+    if changed > len(vectors):
         logger.warning(
             "%s items without a usable image lost a vector that was not of length %d, and so of another model",
-            f"{changed.num_rows - len(vectors):,}",
+            f"{changed - len(vectors):,}",
             length,
         )
 

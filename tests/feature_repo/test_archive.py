@@ -2,6 +2,7 @@ import hashlib
 import multiprocessing
 import random
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from feature_repo.archive import Archive
-from feature_repo.catalog import read_items, read_users, upsert_items
+from feature_repo.catalog import change_items, find_item, read_items, read_users, upsert_items
 from feature_repo.durable_file import replace_file, sync
 from feature_repo.errors import InputError
 from feature_repo.events import LoggedEvent, to_table
@@ -288,6 +289,27 @@ def test_the_catalog_keeps_the_newest_row_of_each_item(tmp_path: Path) -> None:
     upsert_items(tmp_path, items(("c", "cup"), ("a", "green apple")))
     found = read_items(tmp_path).select([Item.ID, Item.TITLE]).to_pydict()
     assert found == {Item.ID: ["a", "b", "c"], Item.TITLE: ["green apple", "big bowl", "cup"]}
+
+
+def test_changes_of_items_made_at_once_are_all_kept(tmp_path: Path) -> None:
+    upsert_items(tmp_path, items(("a", "")))
+
+    def longer(before: pa.Table) -> pa.Table:
+        [title] = before[Item.TITLE].to_pylist()
+        return items(("a", title + "x"))
+
+    with ThreadPoolExecutor(8) as pool:
+        assert list(pool.map(lambda _: change_items(tmp_path, longer), range(24))) == [1] * 24
+    assert read_items(tmp_path)[Item.TITLE].to_pylist() == ["x" * 24]
+
+
+def test_an_item_is_found_by_its_id(tmp_path: Path) -> None:
+    assert find_item(tmp_path, "a") is None
+    upsert_items(tmp_path, items(("b", "bowl"), ("a", "apple")))
+    found = find_item(tmp_path, "b")
+    assert found is not None
+    assert (found[Item.ID], found[Item.TITLE], found[Item.PRICE]) == ("b", "bowl", None)
+    assert find_item(tmp_path, "c") is None
 
 
 def test_an_absent_catalog_is_an_empty_table(tmp_path: Path) -> None:

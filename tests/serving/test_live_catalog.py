@@ -1,5 +1,6 @@
 """What the shop says of its items acts at once, and stays."""
 
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn
@@ -8,7 +9,7 @@ import numpy as np
 import pytest
 
 from feature_repo.catalog import read_items, upsert_items
-from feature_repo.catalog_changes import CatalogChange, changed_rows
+from feature_repo.catalog_changes import CatalogChange, LoggedChange, changed_rows
 from feature_repo.errors import LogUnavailableError
 from feature_repo.event_log import EventLog
 from feature_repo.schema import ITEM_SCHEMA, Item
@@ -123,11 +124,37 @@ async def test_what_changes_while_a_new_model_is_made_ready_is_in_both(
     assert not (await api.client.get("/v1/items/mug")).json()["available"]
 
 
+async def written(api: Api) -> None:
+    """Have what the log holds in the file, and in the log no more."""
+    await CatalogFile(api.service.log.catalog, api.service.settings.catalog_dir).write()
+    await api.service.log.catalog.forget_before(time.time_ns() // 1000 + 1)
+
+
+async def test_what_changes_while_a_new_model_takes_long_to_make_ready_is_in_it(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(live_catalog, "KEPT_SECONDS", 0.0)
+    catalog = api.service.catalog
+    rows = [whole({Item.ID: name}) for name in NAMES]
+    upsert_items(api.service.settings.catalog_dir, changed_rows(ITEM_SCHEMA.empty_table(), rows))
+    laid = await catalog.lay_over(tiny_bundle("second"))
+    await change(api, "PATCH", {"item_id": "mug", "available": False})
+    await written(api)
+    await catalog.follow(laid)
+    assert not laid.bundle.availability.available[NAMES.index("mug")]
+
+
 async def test_an_item_is_looked_up_as_it_is_now_also_after_a_change_of_the_model(api: Api) -> None:
+    upsert_items(
+        api.service.settings.catalog_dir,
+        changed_rows(ITEM_SCHEMA.empty_table(), [whole({Item.ID: "desk", Item.TITLE: "A better desk"})]),
+    )
     await change(api, "PATCH", {"item_id": "desk", "price": 0.5})
+    await written(api)
     publish(api.service.settings.models_dir, tiny_bundle("second"))
     await api.service.model.look()
-    assert (await api.client.get("/v1/items/desk")).json()["price"] == 0.5
+    row = (await api.client.get("/v1/items/desk")).json()
+    assert (row["title"], row["price"]) == ("A better desk", 0.5)
 
 
 async def away(_: str | None) -> NoReturn:
@@ -193,6 +220,26 @@ async def test_changes_are_written_to_the_file_in_order_and_again_without_harm(
         4.0,
         False,
     )
+
+
+async def test_of_two_that_write_the_file_neither_undoes_what_the_other_knew_more(
+    log: EventLog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    changes = log.catalog
+    slow, quick = CatalogFile(changes, tmp_path), CatalogFile(changes, tmp_path)
+    await changes.append([whole({Item.ID: "lamp", Item.PRICE: 5.0})])
+    after = changes.after
+
+    async def overtaken(seen: str | None) -> list[LoggedChange]:
+        monkeypatch.setattr(changes, "after", after)
+        entries = await after(seen)
+        await changes.append([CatalogChange("lamp", {Item.PRICE: 4.0})])
+        await quick.write()
+        return entries
+
+    monkeypatch.setattr(changes, "after", overtaken)
+    await slow.write()
+    assert read_items(tmp_path)[Item.PRICE].to_pylist() == [4.0]
 
 
 async def test_what_is_older_than_servers_need_leaves_the_log(log: EventLog) -> None:

@@ -2,10 +2,11 @@
 
 import asyncio
 import time
-from collections.abc import Sequence
 from pathlib import Path
 
-from feature_repo.catalog import read_items, upsert_items
+import pyarrow as pa
+
+from feature_repo.catalog import change_items
 from feature_repo.catalog_changes import CatalogLog, LoggedChange, changed_rows
 from feature_repo.schema import SECOND
 from serving.live_catalog import KEPT_SECONDS
@@ -24,15 +25,16 @@ class CatalogFile:
 
         Raises LogUnavailableError, or OSError where the file has no place; nothing is forgotten then.
         """
-        entries = await self._log.after(self._seen)
-        if entries:
-            await asyncio.to_thread(_write, self._folder, entries)
+        entries: list[LoggedChange] = []
+        if await self._log.after(self._seen):
+            loop = asyncio.get_running_loop()
+
+            def changed(items: pa.Table) -> pa.Table:
+                # Asked for while nobody else writes, so that nothing undoes what another wrote that knew more.
+                entries.extend(asyncio.run_coroutine_threadsafe(self._log.after(self._seen), loop).result())
+                return changed_rows(items, (entry.change for entry in entries))
+
+            await asyncio.to_thread(change_items, self._folder, changed)
             self._seen = entries[-1].entry_id
         await self._log.forget_before(round((time.time() - KEPT_SECONDS) * SECOND))
         return len(entries)
-
-
-def _write(folder: Path, entries: Sequence[LoggedChange]) -> None:
-    rows = changed_rows(read_items(folder), (entry.change for entry in entries))
-    if rows.num_rows:
-        upsert_items(folder, rows)
