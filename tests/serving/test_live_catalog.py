@@ -1,5 +1,6 @@
 """What the shop says of its items acts at once, and stays."""
 
+import asyncio
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -14,10 +15,10 @@ from feature_repo.errors import LogUnavailableError
 from feature_repo.event_log import EventLog
 from feature_repo.schema import ITEM_SCHEMA, Item
 from feature_repo.settings import Settings
-from serving import live_catalog
+from serving import app, live_catalog
 from serving.bundle import Bundle
 from serving.indexes import PopularityLists
-from serving.live_catalog import LaidOver
+from serving.live_catalog import LaidOver, LiveCatalog
 from tests.serving.conftest import Api, BreakableLog, item_ids, running_api
 from tests.tiny_bundle import NAMES, SOLD_OUT, publish, tiny_bundle
 from training.stream.catalog_file import CatalogFile
@@ -183,6 +184,28 @@ async def test_while_the_log_is_away_nothing_changes_and_what_lies_over_the_mode
     await api.service.catalog.look()
     assert api.service.model.recommender.bundle.catalog_state == state is not None
     assert "mug" not in item_ids(await api.recommend(k=10))
+
+
+async def test_a_look_that_fails_is_said_once_and_tried_again(
+    api_settings: Settings,
+    shop_log: BreakableLog,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    looks = 0
+
+    async def look(_: LiveCatalog) -> None:
+        nonlocal looks
+        looks += 1
+        if looks < 3:
+            raise OSError("the disk is gone")
+
+    monkeypatch.setattr(LiveCatalog, "look", look)
+    monkeypatch.setattr(app, "CATALOG_SECONDS", 0.001)
+    async with running_api(api_settings, shop_log), asyncio.timeout(10):
+        while looks < 4:
+            await asyncio.sleep(0.001)
+    assert [record.name for record in caplog.records].count(app.__name__) == 1
 
 
 async def test_what_the_file_says_goes_before_what_the_model_was_trained_on(
