@@ -16,6 +16,8 @@ from feature_repo.schema import ITEM_SCHEMA, USER_SCHEMA, Item, User
 
 _ITEMS: Final = "items.parquet"
 _USERS: Final = "users.parquet"
+_GROUP_ROWS: Final = 1000
+"""So few that one row is quickly found."""
 
 
 def read_items(folder: Path) -> pa.Table:
@@ -29,7 +31,7 @@ def read_users(folder: Path) -> pa.Table:
 
 
 def find_item(folder: Path, item_id: str) -> dict[str, Any] | None:
-    """The item's row, None where there is none; only its row is read in whole."""
+    """The item's row, None where there is none. Of the file, one group of rows is read."""
     path = folder / _ITEMS
     rows = pq.read_table(path, filters=[(Item.ID, "==", item_id)]).to_pylist() if path.exists() else []
     return rows[0] if rows else None
@@ -75,7 +77,7 @@ def _change(path: Path, schema: pa.Schema, key: str, changed: Callable[[pa.Table
             ids = everything[key].to_numpy()
             _, newest_from_behind = np.unique(ids[::-1], return_index=True)
             newest = everything.take(pa.array(len(ids) - 1 - newest_from_behind, pa.int64()))
-            replace_file(path, to_parquet(newest.take(pc.sort_indices(newest[key]))))
+            replace_file(path, to_parquet(newest.take(pc.sort_indices(newest[key])), _GROUP_ROWS))
     return int(rows.num_rows)
 
 

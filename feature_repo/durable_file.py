@@ -10,11 +10,16 @@ import pyarrow.parquet as pq
 from feature_repo.arrays import Bool
 
 
-def to_parquet(table: pa.Table) -> pa.Buffer:
-    """Parquet bytes of a table; equal rows in equal order give equal bytes."""
+def to_parquet(table: pa.Table, group_rows: int | None = None) -> pa.Buffer:
+    """Parquet bytes of a table; equal rows in equal order give equal bytes.
+
+    group_rows: so many rows can be read without the others, a million if not given.
+    """
     sink = pa.BufferOutputStream()
     # What repeats zstd finds by itself: with dictionaries before it, files are larger and take twice as long.
-    pq.write_table(table.combine_chunks(), sink, compression="zstd", use_dictionary=False)
+    pq.write_table(
+        table.combine_chunks(), sink, compression="zstd", use_dictionary=False, row_group_size=group_rows
+    )
     return sink.getvalue()
 
 

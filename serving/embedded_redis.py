@@ -5,6 +5,7 @@ server's log stands beside it.
 """
 
 import fcntl
+import logging
 import os
 import shutil
 import socket
@@ -24,6 +25,8 @@ from redis.retry import Retry
 
 from feature_repo.errors import LogUnavailableError
 from feature_repo.settings import Settings
+
+logger = logging.getLogger(__name__)
 
 _HOST = "127.0.0.1"
 _START_SECONDS = 60.0
@@ -48,9 +51,9 @@ _WHEN_LOCKED = (
 def embedded_redis(settings: Settings) -> Iterator[str]:
     """URL of a Redis to use: ``settings.redis_url``, else one that runs until the context ends.
 
-    Where another process of this FRESHET_HOME runs one already, that one is used; when it ends before the context,
-    one of our own takes its place. On Linux the server stops also when the thread that entered the context dies,
-    however it dies.
+    Where another process of this FRESHET_HOME runs one already, that one is used. On Linux one of our own, as our
+    settings say, takes its place when it ends before the context; and a server stops also when the thread that
+    entered the context dies, however it dies.
     Raises LogUnavailableError when there is no server to start, the port is taken or the data is in use.
     """
     if settings.redis_url is not None:
@@ -59,7 +62,11 @@ def embedded_redis(settings: Settings) -> Iterator[str]:
     folder = _folder(settings)
     with (folder / "lock").open("w") as lock, (folder / "redis.log").open("ab") as log:
         is_ours = _lock(lock, folder, settings.redis_port)
+        if not is_ours and sys.platform != "linux":  # what waits for its turn would outlive a killed parent
+            yield f"redis://{_HOST}:{settings.redis_port}"
+            return
         process = _start(settings, lock, log)
+        lock.close()  # who holds it is the server: when that dies, another may follow
         try:
             if is_ours:
                 _wait_until_ready(process, settings.redis_port, log.name)
@@ -71,12 +78,16 @@ def embedded_redis(settings: Settings) -> Iterator[str]:
 def run_redis(settings: Settings) -> NoReturn:
     """Become the Redis of this FRESHET_HOME: the process goes on as the server, until a signal ends it.
 
-    Raises LogUnavailableError when there is no server to start, the port is taken or the data is in use.
+    Where another runs already, its end is waited for. Raises LogUnavailableError when there is no server to start,
+    the port is taken or the data is in use.
     """
     folder = _folder(settings)
     lock = (folder / "lock").open("w")
     if not _lock(lock, folder, settings.redis_port):
-        raise LogUnavailableError(f"the Redis of {folder} runs already, at port {settings.redis_port}")
+        logger.warning(
+            "a Redis of %s runs already, at port %d: waiting until it ends", folder, settings.redis_port
+        )
+        fcntl.flock(lock, fcntl.LOCK_EX)
     if _is_taken(settings.redis_port):
         raise LogUnavailableError(_taken(settings.redis_port))
     command = _command(settings)
@@ -133,7 +144,7 @@ def _lock(lock: IO[str], folder: Path, port: int) -> bool:
             waited = time.monotonic() - started
             if waited > _ENDING_SECONDS and _serves(folder, port):
                 return False
-            if waited > _STOP_SECONDS:
+            if waited > (_START_SECONDS if _info_of(port).get("loading") else _STOP_SECONDS):
                 raise LogUnavailableError(
                     f"another Freshet holds {folder}, but no Redis of it answers at port {port}: set "
                     "FRESHET_REDIS_PORT to its port, restart it if its Redis has died, or set FRESHET_HOME "
@@ -150,6 +161,11 @@ def _serves(folder: Path, port: int) -> bool:
             return client.config_get("dir") == {"dir": str(folder)}
         except RedisError:
             return False
+
+
+def _info_of(port: int) -> dict[str, Any]:
+    with _client(port) as client:
+        return _info(client)
 
 
 def _command(settings: Settings) -> list[str]:

@@ -40,7 +40,7 @@ def create_item_router(service: Service) -> APIRouter:
         openapi_extra=needs(KeyScope.READ),
     )
     async def item(item_id: str) -> CatalogItem:
-        """An item that the live model knows, as the catalog is now."""
+        """The row of an item that the live model knows, with what was sent since that was loaded."""
         found = await service.item(item_id)
         if found is None:
             raise HTTPException(404, f"the catalog of model {service.model.version} has no such item")

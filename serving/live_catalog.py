@@ -84,8 +84,8 @@ class LiveCatalog:
 class LaidOver:
     """A bundle with arrays of its own for what changes, how far they are, and where that is written down.
 
-    changed: values by item, of the changes that were taken; seen: the newest of them; looked_at: when all that
-    there were had been taken, in seconds of time.monotonic.
+    changed: values by item, of the changes taken since the file was; seen: the newest of them; looked_at: when all
+    that there were had been taken, in seconds of time.monotonic.
     """
 
     bundle: Bundle
@@ -104,6 +104,7 @@ class LaidOver:
     def take_all(self, folder: Path, recent: Sequence[LoggedChange]) -> Int32:
         """Take over what the file says, and what the log still has, read before it so that none falls between."""
         _lay_file_over(self.bundle, folder)
+        self.changed = {}
         return self.take(recent)
 
     def take(self, entries: Sequence[LoggedChange]) -> Int32:

@@ -73,6 +73,8 @@ def erase(settings: Settings, patience: float = FOREVER) -> Counter[Store]:
         # Once more: a server may have added visitors while this waited.
         settled = max(erasure.erased_at for erasure in erasures)
         erasures = [erasure for erasure in pending(settings).all() if erasure.erased_at <= settled]
+        if not erasures:  # another has done it
+            return removed
         archive = Archive(settings.archive_dir)
         known = [_with_archived_visitors(settings, erasure, archive) for erasure in erasures]
         for erasure in known:

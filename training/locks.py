@@ -14,7 +14,7 @@ REFRESH_LOCK: Final = ".refresh.lock"
 FOREVER: Final = -1.0
 AT_ONCE: Final = 0.0
 A_MOMENT: Final = 0.5
-"""Seconds that a training waits: ``require_no_training`` holds the lock for less."""
+"""Seconds that a training waits to begin: ``require_no_training`` holds the lock for less."""
 
 
 @contextmanager

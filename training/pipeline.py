@@ -90,7 +90,7 @@ def begin(
 
     Raises InputError when there is too little to learn from.
     """
-    with training_lock(settings), _step("archive"):
+    with training_lock(settings), _timed("archive"):
         remove_unfinished(settings.models_dir)
         events, items = read_inputs(settings, before)
         _, log = encode(events, items)
@@ -112,7 +112,7 @@ def begin(
 
 def learn_embeddings(run: TrainingRun) -> None:
     """Fit the tower of the oldest part."""
-    with training_lock(run.settings, FOREVER), _step("embeddings"):
+    with _step(run.settings, "embeddings"):
         if run.first_tower() is None:
             until = run.plan.split.ranker
             fitted = fit_embeddings(run.log.before(until), run.plan.config.embeddings, run.scalars(until))
@@ -122,7 +122,7 @@ def learn_embeddings(run: TrainingRun) -> None:
 
 def learn_encoder(run: TrainingRun) -> None:
     """Fit the session encoder of the oldest part."""
-    with training_lock(run.settings, FOREVER), _step("session encoder"):
+    with _step(run.settings, "session encoder"):
         until = run.plan.split.ranker
         weights = run.encoder_weights(until)
         if not weights.exists():
@@ -133,7 +133,7 @@ def learn_encoder(run: TrainingRun) -> None:
 
 def learn_ranker(run: TrainingRun) -> None:
     """Fit the ranker on the middle part, replayed through models of the oldest; leave the bundle to judge."""
-    with training_lock(run.settings, FOREVER), _step("ranker"):
+    with _step(run.settings, "ranker"):
         if not run.judged.exists():
             split, first = run.plan.split, _first_tower(run)
             rankers = _fit_rankers(run, first)
@@ -142,7 +142,7 @@ def learn_ranker(run: TrainingRun) -> None:
 
 def judge(run: TrainingRun) -> Outcome:
     """Replay the test part: scores of the new model, of the baselines and of the live one, and the verdict."""
-    with training_lock(run.settings, FOREVER), _step("evaluation"):
+    with _step(run.settings, "evaluation"):
         judged = read_bundle(run.judged)
         scores, verdict = scores_and_verdict(run, judged)
         shown = shown_in_test(run, judged)
@@ -160,7 +160,7 @@ def judge(run: TrainingRun) -> Outcome:
 def make_bundle(run: TrainingRun) -> None:
     """Refit on everything, and write the bundle and its twin that knows nothing of the test part."""
     models, version = run.settings.models_dir, run.plan.version
-    with training_lock(run.settings, FOREVER), _step("refit on everything"):
+    with _step(run.settings, "refit on everything"):
         if not (models / version).exists():
             judged, outcome, end = read_bundle(run.judged), run.outcome, run.plan.split.end
             scores = {name: asdict(score) for name, score in outcome.scores.items()}
@@ -237,7 +237,14 @@ def _ranker_rows(run: TrainingRun, recommender: Recommender, requests: Replay) -
 
 
 @contextmanager
-def _step(name: str) -> Iterator[None]:
+def _step(settings: Settings, name: str) -> Iterator[None]:
+    """A step after the first; an erasure that has come between the two is waited for."""
+    with _timed(name), training_lock(settings, FOREVER):
+        yield
+
+
+@contextmanager
+def _timed(name: str) -> Iterator[None]:
     started = time.perf_counter()
     logger.info("%s ...", name)
     yield

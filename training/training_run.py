@@ -21,7 +21,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from pydantic import TypeAdapter
+from pydantic import TypeAdapter, ValidationError
 
 from feature_repo.durable_file import replace_file, to_parquet, written
 from feature_repo.encoded_log import EncodedLog
@@ -95,6 +95,8 @@ class TrainingRun:
             raise InputError(
                 f"there is no training run {name} under {settings.runs_dir}: start it again"
             ) from None
+        except ValidationError:
+            raise InputError(f"training run {name} is of another release: start it again") from None
 
     @classmethod
     def begin(cls, settings: Settings, name: str, plan: Plan, events: pa.Table, items: pa.Table) -> Self:

@@ -5,19 +5,24 @@ import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from pydantic import SecretStr
 from redis import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import RedisError
 
 from feature_repo.errors import LogUnavailableError
 from feature_repo.settings import Settings
 from serving import embedded_redis as module
 from serving.embedded_redis import embedded_redis, run_redis, server_binary
 from tests.conftest import free_port, wait_until
+
+ONLY_LINUX = pytest.mark.skipif(
+    sys.platform != "linux", reason="only Linux tells a child that its parent died"
+)
 
 
 def test_a_redis_that_is_given_is_used_and_none_started(tmp_path: Path) -> None:
@@ -148,6 +153,7 @@ class TestStarted:
                 assert joined == url
             assert client.ping()
 
+    @ONLY_LINUX
     def test_who_joined_a_server_has_one_of_its_own_when_the_other_ends(self, settings: Settings) -> None:
         with entered(settings) as other:
             assert other.stdout is not None
@@ -157,18 +163,20 @@ class TestStarted:
                 first = client.info("server")["process_id"]
                 other.communicate()
 
-                def is_back() -> bool:
-                    try:
-                        return client.info("server")["process_id"] != first and client.get("kept") == b"yes"
-                    except RedisError:
-                        return False
-
                 assert joined == url
-                wait_until(is_back)
+                wait_until(lambda: client.info("server")["process_id"] != first)
+                assert client.get("kept") == b"yes"
             with pytest.raises(RedisConnectionError):
                 Redis.from_url(url).ping()
 
-    @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a child that its parent died")
+    @ONLY_LINUX
+    def test_who_joined_a_server_has_one_of_its_own_when_that_one_is_killed(self, settings: Settings) -> None:
+        with embedded_redis(settings) as url, embedded_redis(settings), Redis.from_url(url) as client:
+            first = int(client.info("server")["process_id"])
+            os.kill(first, signal.SIGKILL)
+            wait_until(lambda: client.info("server")["process_id"] != first)
+
+    @ONLY_LINUX
     def test_it_ends_when_its_parent_is_killed_and_can_start_at_once(self, settings: Settings) -> None:
         parent = entered(settings)
         assert parent.stdout is not None
@@ -183,22 +191,36 @@ class TestStarted:
         wait_until(lambda: not Path(f"/proc/{orphan}").exists())
 
 
-def test_the_redis_command_is_the_server_itself_and_others_of_its_home_join_it(settings: Settings) -> None:
+@contextmanager
+def redis_command(settings: Settings) -> Iterator["subprocess.Popen[bytes]"]:
     script = (
         "import sys; from pathlib import Path; from feature_repo.settings import Settings;"
         "from serving.embedded_redis import run_redis;"
         "run_redis(Settings(home=Path(sys.argv[1]), redis_url=None, redis_port=int(sys.argv[2])))"
     )
     command = [sys.executable, "-c", script, str(settings.home), str(settings.redis_port)]
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as process:
         try:
-            with Redis(port=settings.redis_port) as client:
-                wait_until(client.ping)
-                assert client.info()["process_id"] == process.pid
-                with embedded_redis(settings) as url, Redis.from_url(url) as joined:
-                    assert joined.info()["process_id"] == process.pid
+            yield process
         finally:
             process.terminate()
+
+
+def test_the_redis_command_is_the_server_itself_and_others_of_its_home_join_it(settings: Settings) -> None:
+    with redis_command(settings) as process, Redis(port=settings.redis_port) as client:
+        wait_until(client.ping)
+        assert client.info()["process_id"] == process.pid
+        with embedded_redis(settings) as url, Redis.from_url(url) as joined:
+            assert joined.info()["process_id"] == process.pid
+
+
+def test_the_redis_command_waits_for_the_end_of_one_that_runs_and_says_so(settings: Settings) -> None:
+    with embedded_redis(settings) as url, redis_command(settings) as process:
+        assert process.stderr is not None
+        assert b"runs already" in process.stderr.readline()
+        with Redis.from_url(url) as client:
+            os.kill(int(client.info()["process_id"]), signal.SIGTERM)
+            wait_until(lambda: client.info()["process_id"] == process.pid)
 
 
 def test_the_redis_command_says_which_port_is_taken(settings: Settings) -> None:

@@ -13,7 +13,7 @@ from feature_repo.catalog import read_items, upsert_items
 from feature_repo.catalog_changes import CatalogChange, LoggedChange, changed_rows
 from feature_repo.errors import LogUnavailableError
 from feature_repo.event_log import EventLog
-from feature_repo.schema import ITEM_SCHEMA, Item
+from feature_repo.schema import ITEM_SCHEMA, SECOND, Item
 from feature_repo.settings import Settings
 from serving import app, live_catalog
 from serving.bundle import Bundle
@@ -263,6 +263,26 @@ async def test_of_two_that_write_the_file_neither_undoes_what_the_other_knew_mor
     monkeypatch.setattr(changes, "after", overtaken)
     await slow.write()
     assert read_items(tmp_path)[Item.PRICE].to_pylist() == [4.0]
+
+
+async def test_two_that_write_what_is_old_at_once_both_end_well(
+    log: EventLog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    changes = log.catalog
+    writer, other = CatalogFile(changes, tmp_path), CatalogFile(changes, tmp_path)
+    await changes.append([whole({Item.ID: "lamp", Item.PRICE: 5.0})])
+    after = changes.after
+
+    async def overtaken(seen: str | None) -> list[LoggedChange]:
+        entries = await after(seen)
+        monkeypatch.setattr(changes, "after", after)
+        await other.write()
+        await changes.forget_before(time.time_ns() // 1000 + SECOND)
+        return entries
+
+    monkeypatch.setattr(changes, "after", overtaken)
+    assert await writer.write() == 0
+    assert read_items(tmp_path)[Item.PRICE].to_pylist() == [5.0]
 
 
 async def test_what_is_older_than_servers_need_leaves_the_log(log: EventLog) -> None:

@@ -31,7 +31,7 @@ from training.pipeline import (
     make_bundle,
 )
 from training.publish import evaluation_dir
-from training.training_run import EVENTS, WORK, Plan, TrainingRun
+from training.training_run import EVENTS, PLAN, WORK, Plan, TrainingRun
 
 STEPS = ("learn_embeddings", "learn_encoder", "learn_ranker", "judge", "make_bundle", "go_live")
 STEP = """
@@ -168,6 +168,12 @@ def test_a_training_of_which_an_erasure_took_an_item_says_to_start_again(setting
     erase(run, "e0000")
     with pytest.raises(InputError, match=r"erasure took .* start it again"):
         _ = run.log
+
+
+def test_a_run_of_another_release_says_to_start_again(settings: Settings) -> None:
+    (begun(settings).folder / PLAN).write_text('{"version": "v1"}')
+    with pytest.raises(InputError, match="another release: start it again"):
+        TrainingRun(settings, "run")
 
 
 def test_a_run_that_never_began_is_named(tmp_path: Path) -> None:

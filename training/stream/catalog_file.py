@@ -35,6 +35,7 @@ class CatalogFile:
                 return changed_rows(items, (entry.change for entry in entries))
 
             await asyncio.to_thread(change_items, self._folder, changed)
+        if entries:  # none where another wrote them meanwhile, and they have left the log
             self._seen = entries[-1].entry_id
         await self._log.forget_before(round((time.time() - KEPT_SECONDS) * SECOND))
         return len(entries)
