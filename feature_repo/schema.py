@@ -13,6 +13,8 @@ SECOND: Final = 1_000_000
 MINUTE: Final = 60 * SECOND
 HOUR: Final = 60 * MINUTE
 DAY: Final = 24 * HOUR
+AFTER_LAST_TIME: Final = 2_932_897 * DAY
+"""Start of the year 10000, from which on moments have no names."""
 
 CATEGORY_SEPARATOR: Final = " > "
 """Between the levels of a category path: ``home > kitchen > mugs``."""

@@ -112,6 +112,12 @@ class Bundle:
         return {key: index for index, key in enumerate(self.shopper_keys)}
 
     @cached_property
+    def listed(self) -> Bool:
+        """bool[items]: those that the catalog has, sold out or not; all where the shop has none."""
+        sold_out = pc.equal(self.catalog[Item.AVAILABLE], False)  # noqa: FBT003
+        return self.availability.available | pc.fill_null(sold_out, fill_value=False).to_numpy()
+
+    @cached_property
     def brand_code(self) -> dict[str, int]:
         """Code of each brand, as the items have it."""
         codes, first = np.unique(self.items.brand, return_index=True)

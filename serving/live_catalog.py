@@ -11,7 +11,7 @@ from typing import Any, Final, Self
 import numpy as np
 import pandas as pd
 
-from feature_repo.arrays import Int32
+from feature_repo.arrays import Bool, Int32, Int64
 from feature_repo.catalog import read_items
 from feature_repo.catalog_changes import CatalogChange, CatalogLog, LoggedChange
 from feature_repo.errors import LogUnavailableError
@@ -84,12 +84,13 @@ class LiveCatalog:
 class LaidOver:
     """A bundle with arrays of its own for what changes, how far they are, and where that is written down.
 
-    changed: values by item, of the changes taken since the file was; seen: the newest of them; looked_at: when all
-    that there were had been taken, in seconds of time.monotonic.
+    listed bool[items]: those that the catalog has; changed: values by item, of the changes taken since the file
+    was; seen: the newest of them; looked_at: when all that there were had been taken, in seconds of time.monotonic.
     """
 
     bundle: Bundle
     states: StateLayer
+    listed: Bool
     changed: dict[str, Mapping[str, Any]] = field(default_factory=dict)
     seen: str | None = None
     looked_at: float = field(default_factory=time.monotonic)
@@ -97,13 +98,14 @@ class LaidOver:
     @classmethod
     def of(cls, bundle: Bundle, journal: StateJournal) -> Self:
         """Arrays that say what those of the bundle do."""
+        own = own_arrays(bundle)
+        # Of what does not hold the layer: a cycle would keep a model that answers no more, and its open files.
         states = journal.layer(lambda: differences(own, bundle))
-        own = replace(own_arrays(bundle), states=states)
-        return cls(own, states)
+        return cls(replace(own, states=states), states, bundle.listed.copy())
 
     def take_all(self, folder: Path, recent: Sequence[LoggedChange]) -> Int32:
         """Take over what the file says, and what the log still has, read before it so that none falls between."""
-        _lay_file_over(self.bundle, folder)
+        self.listed[_lay_file_over(self.bundle, folder)] = True
         self.changed = {}
         return self.take(recent)
 
@@ -115,13 +117,18 @@ class LaidOver:
             self.changed[change.item_id] = {**self.changed.get(change.item_id, {}), **change.values}
             index = self.bundle.item_index.get(change.item_id)
             if index is not None:  # else it comes with the next refresh
-                _apply(self.bundle, index, change)
-                changed.add(index)
+                self.listed[index] |= change.whole
+                if self.listed[
+                    index
+                ]:  # else it is not sold, and who tells of its stock does not put it on sale
+                    _apply(self.bundle, index, change)
+                    changed.add(index)
         self.looked_at = time.monotonic()
         return np.array(sorted(changed), np.int32)
 
 
-def _lay_file_over(bundle: Bundle, folder: Path) -> None:
+def _lay_file_over(bundle: Bundle, folder: Path) -> Int64:
+    """Bring a bundle's arrays to what the file says; returns the items, by index, that it names."""
     items = read_items(folder)
     row = pd.Index(items[Item.ID].to_numpy()).get_indexer(pd.Index(bundle.item_ids))
     index = np.flatnonzero(row >= 0)
@@ -131,6 +138,7 @@ def _lay_file_over(bundle: Bundle, folder: Path) -> None:
     priced = index[~np.isnan(price[row[index]])]
     bundle.items.price[priced] = price[row[priced]]
     bundle.items.price_missing[priced] = False
+    return index
 
 
 def _apply(bundle: Bundle, index: int, change: CatalogChange) -> None:

@@ -8,7 +8,7 @@ import orjson
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainValidator, WithJsonSchema
 
 from feature_repo.catalog_changes import CatalogChange
-from feature_repo.schema import ID_PATTERN, MAX_QUERY_LENGTH, EventType
+from feature_repo.schema import AFTER_LAST_TIME, ID_PATTERN, MAX_QUERY_LENGTH, EventType
 from serving.placements import HOME, RERANK
 from serving.query import DEFAULT_SLATE_SIZE
 from serving.reranking import PageToken
@@ -26,8 +26,13 @@ EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 def _to_microseconds(value: object) -> object:
     """Microseconds since 1970 of an ISO 8601 time; whole numbers are those already."""
-    if isinstance(value, int) and not isinstance(value, bool):
-        return value
+    moment = value if isinstance(value, int) and not isinstance(value, bool) else _of_iso(value)
+    if not 0 <= moment < AFTER_LAST_TIME:
+        raise ValueError("is not between the years 1970 and 9999; whole numbers are microseconds since 1970")
+    return moment
+
+
+def _of_iso(value: object) -> int:
     if not isinstance(value, str):
         raise ValueError("must be ISO 8601 text or whole microseconds since 1970")  # noqa: TRY004
     try:
@@ -71,7 +76,10 @@ Timestamp = Annotated[
     BeforeValidator(_to_microseconds),
     WithJsonSchema(
         {
-            "anyOf": [{"type": "string", "format": "date-time"}, {"type": "integer"}],
+            "anyOf": [
+                {"type": "string", "format": "date-time"},
+                {"type": "integer", "minimum": 0, "maximum": AFTER_LAST_TIME - 1},
+            ],
             "description": "ISO 8601 with an offset, or microseconds since 1970 (UTC).",
         }
     ),

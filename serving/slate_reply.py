@@ -11,8 +11,11 @@ from feature_repo.event_log import Shopper
 from feature_repo.ranking_features import SOURCES
 from feature_repo.schema import SECOND
 from serving.bundle import Bundle, Manifest
-from serving.calibration import Calibration
+from serving.calibration import UNCALIBRATED, Calibration
 from serving.explanation import Explanation
+from serving.in_time.attempt import Rung
+from serving.plan import Plan, RankedBy
+from serving.query import Slate
 from serving.replies import FeatureAge, FeatureContribution, ItemExplanation, SlateItem
 from serving.reranking import MAX_SHOWN, PageToken
 from serving.served.served_slate import ServedItems
@@ -40,6 +43,12 @@ def next_page(page: PageToken | None, shown: ServedItems, model_version: str) ->
     if len(before.shown) + len(shown.item_ids) >= MAX_SHOWN:
         return None
     return before.after(model_version, shown.item_ids.tolist()).encode()
+
+
+def calibration_of(slate: Slate, plan: Plan, bundle: Bundle) -> Calibration:
+    """What makes the slate's scores probabilities: curves for those that the rankers alone gave."""
+    by_rankers = slate.ranked_by == Rung.RANKERS and plan.ranked_by == RankedBy.RANKERS
+    return bundle.calibration if by_rankers else UNCALIBRATED
 
 
 def slate_items(shown: ServedItems, calibration: Calibration) -> list[SlateItem]:

@@ -11,7 +11,6 @@ from feature_repo.schema import shopper_key
 from feature_repo.settings import Settings
 from feature_repo.tombstones import Tombstones
 from serving.bundle import Manifest
-from serving.calibration import UNCALIBRATED
 from serving.explanation import explain
 from serving.hydration import LogState, hydrate
 from serving.in_time.attempt import Rung
@@ -21,7 +20,6 @@ from serving.live_activity import LiveActivity
 from serving.live_model import LiveModel
 from serving.metrics import Metrics
 from serving.placements import placements_of
-from serving.plan import RankedBy
 from serving.query import Filters, Question
 from serving.received import RecommendationRequest, RerankRequest
 from serving.replies import Recommendations, Relaxed, SlateItem
@@ -30,7 +28,7 @@ from serving.served.request_id import is_among, new_request_id, seed_of
 from serving.served.served_log import ServedLog
 from serving.served.served_slate import ServedItems, ServedSlate
 from serving.served.state_journal import ACTIVITY, StateJournal
-from serving.slate_reply import explained, feature_age, next_page, slate_items
+from serving.slate_reply import calibration_of, explained, feature_age, next_page, slate_items
 
 
 class Slates:
@@ -105,8 +103,7 @@ class Slates:
         )
         age = feature_age(bundle.manifest, shopper, self.activity.age(), as_of)
         self._metrics.count_slate(slate, degraded, age.session)
-        by_rankers = slate.ranked_by == Rung.RANKERS and question.plan.ranked_by == RankedBy.RANKERS
-        items = slate_items(shown, bundle.calibration if by_rankers else UNCALIBRATED)
+        items = slate_items(shown, calibration_of(slate, question.plan, bundle))
         if request.explain:
             items = explained(items, explain(bundle, query, slate), bundle)
         return Recommendations(

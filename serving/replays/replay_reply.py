@@ -14,7 +14,7 @@ from serving.replays.replay import Replay
 from serving.replies import SlateItem
 from serving.served.question_text import to_text
 from serving.served.served_slate import ServedItems
-from serving.slate_reply import explained, slate_items
+from serving.slate_reply import calibration_of, explained, slate_items
 
 TOLERANCE: Final = 1e-6
 """Relative: another processor may round the last bit of a score differently."""
@@ -64,9 +64,8 @@ def reply_of(replay: Replay, item_id: str | None) -> ReplayedRequest:
     logged, answer = replay
     bundle = answer.recommender.bundle
     shown = ServedItems.shown(answer.slate, bundle)
-    items = explained(
-        slate_items(shown, bundle.calibration), explain(bundle, answer.query, answer.slate), bundle
-    )
+    items = slate_items(shown, calibration_of(answer.slate, logged.question.plan, bundle))
+    explanations = explain(bundle, answer.query, answer.slate)
     return ReplayedRequest(
         request_id=logged.request_id,
         as_of=logged.question.as_of,
@@ -80,7 +79,7 @@ def reply_of(replay: Replay, item_id: str | None) -> ReplayedRequest:
         degraded=list(logged.degraded),
         same=_same(logged.items, shown),
         served=[LoggedSlateItem(**item._asdict()) for item in logged.items],
-        replayed=items,
+        replayed=explained(items, explanations, bundle),
         item=None if item_id is None else _fate(item_id, replay),
         question=msgspec.json.decode(to_text(logged.question))
         | {"events": [msgspec.structs.asdict(event) for event in logged.question.events]},

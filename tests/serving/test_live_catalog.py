@@ -16,7 +16,7 @@ from feature_repo.event_log import EventLog
 from feature_repo.schema import ITEM_SCHEMA, SECOND, Item
 from feature_repo.settings import Settings
 from serving import app, live_catalog
-from serving.bundle import Bundle
+from serving.bundle import Availability, Bundle
 from serving.indexes import PopularityLists
 from serving.live_catalog import LaidOver, LiveCatalog
 from tests.serving.conftest import Api, BreakableLog, item_ids, running_api
@@ -42,6 +42,23 @@ async def test_what_is_sold_out_is_shown_no_more_and_what_is_back_again_is(api: 
     assert SOLD_OUT in slate
 
 
+def unlisted(bundle: Bundle, name: str) -> Bundle:
+    """The bundle of a shop whose catalog lacks this item, as it is assembled."""
+    available = bundle.availability.available & (np.array(NAMES) != name)
+    return replace(bundle, availability=Availability(available))
+
+
+async def test_who_tells_of_the_stock_of_what_the_catalog_lacks_does_not_put_it_on_sale(api: Api) -> None:
+    publish(api.service.settings.models_dir, unlisted(tiny_bundle("second"), "mug"))
+    await api.service.model.look()
+    await change(api, "PATCH", {"item_id": "mug", "available": True, "price": 1})
+    assert "mug" not in item_ids(await api.recommend(k=10))
+    await change(api, "PUT", {"item_id": "mug", "title": "Mug"})
+    assert "mug" in item_ids(await api.recommend(k=10))
+    await change(api, "PATCH", {"item_id": "mug", "available": False})
+    assert "mug" not in item_ids(await api.recommend(k=10))
+
+
 async def test_a_new_price_counts_in_filters_and_shows(api: Api) -> None:
     cheap = {"filters": {"max_price": 1}}
     assert item_ids(await api.recommend(**cheap)) == []
@@ -65,6 +82,9 @@ async def test_a_whole_row_takes_the_place_of_the_one_before(api: Api) -> None:
         ("PUT", {}, "items.0.item_id"),
         ("PUT", {"item_id": "mug", "price": -1}, "items.0.price"),
         ("PUT", {"item_id": "mug", "colour": "red"}, "items.0.colour"),
+        ("PUT", {"item_id": "mug", "created_at": 1_764_000_000_000_000_000}, "items.0.created_at"),  # ns
+        ("PUT", {"item_id": "mug", "created_at": "9999-12-31T23:59:59-12:00"}, "items.0.created_at"),
+        ("PUT", {"item_id": "mug", "created_at": -1}, "items.0.created_at"),
         ("PATCH", {"item_id": "mug", "title": "Mug"}, "items.0.title"),
         ("PATCH", {"item_id": "mug", "available": "no"}, "items.0.available"),
     ],

@@ -1,7 +1,9 @@
 """Changing models while shoppers ask."""
 
 import asyncio
+import gc
 import logging
+import weakref
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -204,3 +206,15 @@ async def test_after_a_refused_bundle_a_sound_one_is_taken(
     assert "freshet train" in caplog.text
     publish(models, tiny_bundle("v2"))
     await until(lambda: api.service.model.version == "v2")
+
+
+async def test_a_model_that_answers_no_more_is_gone_at_once_with_its_open_files(api: Api) -> None:
+    before = weakref.ref(api.service.model.recommender.bundle)
+    publish(api.service.settings.models_dir, tiny_bundle("second"))
+    gc.disable()  # what only a collection frees stays for long in a server, which puts them off
+    try:
+        await api.service.model.look()
+        assert api.service.model.version == "second"
+        assert before() is None
+    finally:
+        gc.enable()

@@ -262,6 +262,14 @@ async def test_a_replay_shows_what_was_served_and_what_it_was_made_of(touchy: Ap
     assert again["item"] is None
 
 
+async def test_a_replay_tells_no_probability_that_the_slate_withheld(touchy: Api) -> None:
+    reply = await touchy.recommend(placement="substitutes", context={"item_ids": ["kettle"]}, explain=True)
+    write_all(touchy)
+    again = await replayed(touchy, reply["request_id"])
+    assert again["replayed"] == reply["items"]
+    assert {item["click_probability"] for item in again["replayed"]} == {None}
+
+
 async def test_a_server_that_starts_later_replays_it_too(
     touchy: Api, api_settings: Settings, shop_log: BreakableLog
 ) -> None:

@@ -439,6 +439,26 @@ items_from_events:
 """
 
 
+def test_what_events_do_not_tell_of_an_item_stays_as_the_catalog_has_it(
+    settings: Settings, write: Write
+) -> None:
+    row = "item_id,title,category,price,available\nA1,A mug,home > kitchen,9,false\n"
+    import_log(settings, items=write("items.csv", row))
+    import_log(settings, write("shop.csv", SHOP), field_map=write("map.yaml", MAP))
+    [mug] = read_items(settings.catalog_dir).to_pylist()
+    assert (mug[Item.TITLE], mug[Item.PRICE]) == ("Mug", 1.6)
+    assert (mug[Item.CATEGORY], mug[Item.AVAILABLE]) == ("home > kitchen", False)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "UTF-8", "utf8"])
+def test_the_mark_that_spreadsheets_put_before_utf_8_is_no_part_of_a_name(
+    settings: Settings, write: Write, encoding: str
+) -> None:
+    log = write("log.csv", "\ufeffuser_id,item_id,event_type,timestamp\n007,0042,view,2025-01-02T03:04:05Z\n")
+    import_log(settings, log, field_map=write("map.yaml", f"encoding: {encoding}"))
+    assert [(row[Event.USER], row[Event.ITEM]) for row in archived(settings)] == [("007", "0042")]
+
+
 def test_a_decimal_comma_is_read_where_the_map_says_so(settings: Settings, write: Write) -> None:
     report = import_log(settings, write("log.csv", PRICES), field_map=write("map.yaml", PRICED))
     assert events_of(report).rejected_by_reason == {"bad price (not a number, or negative)": 1, "cheap": 1}

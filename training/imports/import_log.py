@@ -2,6 +2,7 @@
 
 import hashlib
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from feature_repo.archive import Archive
-from feature_repo.catalog import upsert_items, upsert_users
+from feature_repo.catalog import change_items, upsert_items, upsert_users
 from feature_repo.distinct_events import distinct
 from feature_repo.durable_file import replace_file, to_parquet
 from feature_repo.errors import InputError
@@ -67,7 +68,7 @@ def import_log(  # noqa: PLR0913  one argument for each option of the command
 
     # A catalog file says more than what the events tell, so it comes last.
     if derived_items.num_rows:
-        upsert_items(settings.catalog_dir, derived_items)
+        change_items(settings.catalog_dir, partial(_with_known_columns, derived_items))
     if item_file:
         upsert_items(settings.catalog_dir, item_file.mapped.accepted())
     users_found = user_file.mapped.accepted() if user_file else USER_SCHEMA.empty_table()
@@ -147,6 +148,14 @@ def _shoppers(events: pa.Table) -> pa.ChunkedArray:
     return pc.coalesce(
         pc.binary_join_element_wise("u:", events[Event.USER], ""),
         pc.binary_join_element_wise("v:", events[Event.VISITOR], ""),
+    )
+
+
+def _with_known_columns(derived: pa.Table, items: pa.Table) -> pa.Table:
+    """Items as events tell of them; what these do not tell stays as the catalog has it."""
+    known = items.take(pc.index_in(derived[Item.ID], value_set=items[Item.ID].combine_chunks()))
+    return pa.table(
+        [pc.coalesce(derived[name], known[name]) for name in ITEM_SCHEMA.names], schema=ITEM_SCHEMA
     )
 
 

@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from feature_repo.schema import (
+    AFTER_LAST_TIME,
     DAY,
     ID_PATTERN,
     MAX_ID_LENGTH,
@@ -34,8 +35,6 @@ _DECIMAL_COMMA: Final = r"^[+-]?\d+,\d{1,2}$"
 """Three digits after the comma would rather be thousands."""
 FIRST_PLAUSIBLE: Final = 10_957 * DAY
 """Start of the year 2000: events before it are more often counted in a wrong unit than that old."""
-_LAST_TIME: Final = 2_932_897 * DAY
-"""Start of the year 10000, where dates stop having names."""
 _TRUE: Final = pa.array(["true", "1", "yes"])
 _FALSE: Final = pa.array(["false", "0", "no"])
 
@@ -90,7 +89,7 @@ def parse_time(text: pa.Array, unit: str | None) -> Parsed:
     micros = np.full(len(text), -1, np.int64)
     if unit is not None:
         scaled = np.rint(text.filter(numeric).cast(pa.float64()).to_numpy() * _UNITS[unit])
-        micros[numeric] = np.where((scaled >= 0) & (scaled < _LAST_TIME), scaled, -1).astype(np.int64)
+        micros[numeric] = np.where((scaled >= 0) & (scaled < AFTER_LAST_TIME), scaled, -1).astype(np.int64)
     iso = given & ~numeric
     times = pd.to_datetime(text.filter(iso).to_pandas(), format="ISO8601", utc=True, errors="coerce")
     micros[iso] = np.where(times.isna(), -1, times.astype("datetime64[us, UTC]").astype(np.int64))

@@ -1,5 +1,6 @@
 """CSV and Parquet files as tables of text: one way in for whatever a shop exports."""
 
+import codecs
 import csv
 from pathlib import Path
 from typing import Any, Final
@@ -48,7 +49,8 @@ def is_csv(path: Path) -> bool:
 
 def _read_csv(path: Path, delimiter: str, encoding: str) -> pa.Table:
     try:
-        with path.open(encoding="utf-8-sig" if encoding == "utf-8" else encoding, newline="") as file:
+        codec = codecs.lookup(encoding).name
+        with path.open(encoding="utf-8-sig" if codec == "utf-8" else codec, newline="") as file:
             header = next(csv.reader(file, delimiter=delimiter))
         if len(header) == 1 and any(mark in header[0] for mark in ",;\t|"):
             raise InputError(
@@ -56,9 +58,7 @@ def _read_csv(path: Path, delimiter: str, encoding: str) -> pa.Table:
             )
         return pa_csv.read_csv(
             path,
-            read_options=pa_csv.ReadOptions(
-                encoding=encoding, use_threads=False
-            ),  # so that errors name the row
+            read_options=pa_csv.ReadOptions(encoding=codec, use_threads=False),  # so that errors name the row
             parse_options=pa_csv.ParseOptions(delimiter=delimiter, newlines_in_values=True),
             convert_options=pa_csv.ConvertOptions(
                 column_types=dict.fromkeys(header, pa.string()), strings_can_be_null=True, null_values=[""]
