@@ -1,7 +1,7 @@
 """Calibration: how often was an item of a score what the shopper took next, or bought within a day?
 
 Isotonic regression (Zadrozny & Elkan, KDD 2002) of both outcomes on the ranking score, over the slates of a replay
-that the ranker was not trained on.
+that the ranker was not trained on. What is bought counts only where the log holds the whole day.
 """
 
 import io
@@ -33,11 +33,23 @@ BINS: Final = 10
 
 @dataclass(frozen=True)
 class ShownItems:
-    """Items of replayed slates: scores float32[n]; taken bool[n]: next; bought bool[n]: within a day."""
+    """Items of replayed slates: scores float32[n]; taken bool[n]: next; bought bool[n]: within a day.
+
+    followed bool[n]: whether the log holds the whole day in which they could have been bought.
+    """
 
     scores: Float32
     taken: Bool
     bought: Bool
+    followed: Bool
+
+    def clicks(self) -> tuple[Float32, Bool]:
+        """Scores float32[n], and which items were taken next, bool[n]."""
+        return self.scores, self.taken
+
+    def purchases(self) -> tuple[Float32, Bool]:
+        """Scores float32[m], and which items were bought, bool[m], of those that were followed for a day."""
+        return self.scores[self.followed], self.bought[self.followed]
 
 
 @dataclass(frozen=True)
@@ -49,21 +61,25 @@ class Reliability:
     error: float
 
 
-def shown_items(recommender: Recommender, requests: Replay) -> ShownItems:
-    """What the slates of a replay would have shown, and what became of it."""
+def shown_items(recommender: Recommender, requests: Replay, end: int) -> ShownItems:
+    """What the slates of a replay would have shown, and what became of it.
+
+    end: microseconds, when the log of the replay ends.
+    """
 
     def shown(chunk: Replay) -> ShownItems:
-        return _chunk_shown(recommender, chunk)
+        return _chunk_shown(recommender, chunk, end)
 
     parts = list(in_threads(shown, requests.chunks(), "calibration"))
     return ShownItems(
         np.concatenate([part.scores for part in parts]),
         np.concatenate([part.taken for part in parts]),
         np.concatenate([part.bought for part in parts]),
+        np.concatenate([part.followed for part in parts]),
     )
 
 
-def _chunk_shown(recommender: Recommender, chunk: Replay) -> ShownItems:
+def _chunk_shown(recommender: Recommender, chunk: Replay, end: int) -> ShownItems:
     bundle = recommender.bundle
     slates = recommender.recommend(chunk.queries(bundle, DEFAULT_SLATE_SIZE))
     ranked = [slate.items[: slate.items.size - slate.filled] for slate in slates]
@@ -71,6 +87,7 @@ def _chunk_shown(recommender: Recommender, chunk: Replay) -> ShownItems:
         np.concatenate([slate.scores[: items.size] for slate, items in zip(slates, ranked, strict=True)]),
         _are_in(ranked, chunk.wanted_in(bundle)),
         _are_in(ranked, _purchases(chunk, bundle)),
+        np.repeat(chunk.as_of + PURCHASE_WITHIN <= end, [items.size for items in ranked]),
     )
 
 
@@ -81,21 +98,18 @@ def _are_in(slates: list[Int32], wanted: Iterable[Int32]) -> Bool:
 
 def calibrate(shown: ShownItems) -> Calibration:
     """The curves of both outcomes; empty where an outcome is too rare."""
-    return Calibration(
-        *_curve(shown.scores, shown.taken),
-        *_curve(shown.scores, shown.bought),
-    )
+    return Calibration(*_curve(*shown.clicks()), *_curve(*shown.purchases()))
 
 
 def reliability(shown: ShownItems) -> dict[str, Reliability]:
     """Of each outcome, how curves fitted on the first half of the items hold on the second."""
-    half = len(shown.scores) // 2
-    outcomes = {"click": shown.taken, "purchase": shown.bought}
+    outcomes = {"click": shown.clicks(), "purchase": shown.purchases()}
     found = {}
-    for name, outcome in outcomes.items():
-        scores, probabilities = _curve(shown.scores[:half], outcome[:half])
-        if scores.size:
-            found[name] = _binned(np.interp(shown.scores[half:], scores, probabilities), outcome[half:])
+    for name, (scores, outcome) in outcomes.items():
+        half = len(scores) // 2
+        known, probabilities = _curve(scores[:half], outcome[:half])
+        if known.size:
+            found[name] = _binned(np.interp(scores[half:], known, probabilities), outcome[half:])
     return found
 
 

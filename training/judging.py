@@ -41,4 +41,5 @@ def shown_in_test(run: TrainingRun, bundle: Bundle) -> ShownItems:
     """What the new model would have shown in the test part, and what became of it."""
     split, config = run.plan.split, run.plan.config
     requests = replayed(run, split.test, split.end).sample(config.calibration_requests, config.ranker.seed)
-    return shown_items(Recommender(bundle, run.settings.candidates), with_user_history(run, requests))
+    recommender = Recommender(bundle, run.settings.candidates)
+    return shown_items(recommender, with_user_history(run, requests), split.end)
