@@ -51,7 +51,7 @@ from training.publish import (
 from training.ranker import RankerRows, fit_ranker, ranker_rows, together
 from training.ranker_search import search_ranker
 from training.replay import Replay
-from training.run_replays import replayed, replayed_arrivals, with_user_history
+from training.run_replays import as_replayed, read_judged, replayed, replayed_arrivals, with_user_history
 from training.training_run import RELIABILITY, Outcome, Plan, TrainingRun
 
 MIN_INTERACTIONS: Final = 200
@@ -143,7 +143,7 @@ def learn_ranker(run: TrainingRun) -> None:
 def judge(run: TrainingRun) -> Outcome:
     """Replay the test part: scores of the new model, of the baselines and of the live one, and the verdict."""
     with _step(run.settings, "evaluation"):
-        judged = read_bundle(run.judged)
+        judged = read_judged(run)
         scores, verdict = scores_and_verdict(run, judged)
         shown = shown_in_test(run, judged)
         run.keep_calibration(calibrate(shown))
@@ -213,7 +213,8 @@ def _fit_rankers(run: TrainingRun, tower: UserTower) -> Rankers:
             f"training run {run.name} has no session encoder yet: that step comes before the rankers"
         )
     encoder = read_encoder(run.log.before(split.ranker), config.encoder, weights)
-    recommender = Recommender(_bundle(run, split.ranker, Learned(tower, encoder)), run.settings.candidates)
+    bundle = as_replayed(run, _bundle(run, split.ranker, Learned(tower, encoder)))
+    recommender = Recommender(bundle, run.settings.candidates)
     next_items = replayed(run, split.ranker, split.test)
     next_items = next_items.take(np.flatnonzero(in_session(next_items)))
     next_items = next_items.with_lost_windows(config.ranker.lost_windows, config.ranker.seed)

@@ -11,8 +11,9 @@ import pytest
 from filelock import FileLock
 
 from feature_repo.archive import Archive
+from feature_repo.catalog import read_items, upsert_items
 from feature_repo.errors import GateRefusedError, InputError
-from feature_repo.schema import DAY, EVENT_SCHEMA
+from feature_repo.schema import DAY, EVENT_SCHEMA, Item
 from feature_repo.settings import Settings
 from serving.bundle import Bundle
 from serving.bundle_files import read_bundle
@@ -129,6 +130,27 @@ def test_the_second_model_is_measured_against_the_first_on_the_same_requests(
     assert {name: second.scores[name] for name in METHODS} == trained.outcome.scores
     listed = [(model.manifest.version, model.live) for model in list_models(settings.models_dir)]
     assert listed == [(trained.outcome.version, False), (second.version, True)]
+
+
+@pytest.mark.slow
+def test_what_has_sold_out_since_changes_no_judgement_and_is_not_recommended(
+    trained: TrainedShop, tmp_path: Path
+) -> None:
+    settings = trained.copied_to(tmp_path / "home")
+    items = read_items(settings.catalog_dir)
+    sold_out = np.arange(len(items)) % 5 == 0
+    place = items.schema.get_field_index(Item.AVAILABLE)
+    upsert_items(
+        settings.catalog_dir, items.set_column(place, items.schema.field(place), pa.array(~sold_out))
+    )
+    second = train(settings, FAST)
+    assert {name: second.scores[name] for name in METHODS} == trained.outcome.scores
+    assert second.scores["champion"] == second.scores["ranked"]
+    bundle, slates = answers(settings)
+    names = set(items[Item.ID].to_numpy()[sold_out])
+    assert names
+    assert set(bundle.item_ids[~bundle.availability.available]) == names
+    assert not names & set(np.concatenate([bundle.item_ids[slate.items] for slate in slates]))
 
 
 @pytest.mark.slow

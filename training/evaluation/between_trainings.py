@@ -48,7 +48,7 @@ class BetweenTrainings:
 def between_trainings(run: TrainingRun, trained: Bundle, size: int, seed: int) -> BetweenTrainings | None:
     """Ask at most ``size`` requests (0 for all) of the day after the bundle ``trained`` of a run; None without any.
 
-    A request of an hour is answered by what was known when the hour began.
+    A request of an hour is answered by what was known when the hour began; all may show what ``trained`` may.
     """
     start = _reopening(run)
     end = min(start + PERIOD, run.plan.split.end)
@@ -88,7 +88,8 @@ def _by_hour(as_of: Int64, start: int) -> Iterator[tuple[int, Int64]]:
 
 def _refreshed(run: TrainingRun, trained: Bundle, learned: Learned, moment: int) -> Bundle:
     manifest = replace(trained.manifest, created=moment, training_end=moment)
-    return assemble(run.log, run.shop, manifest, learned, as_of=moment)
+    bundle = assemble(run.log, run.shop, manifest, learned, as_of=moment)
+    return replace(bundle, availability=trained.availability, alike=trained.alike)
 
 
 def _answers(requests: Replay, bundle: Bundle, run: TrainingRun) -> Int32:

@@ -18,7 +18,6 @@ from typing import Final
 
 from feature_repo.errors import InputError
 from feature_repo.settings import Settings
-from serving.bundle_files import read_bundle
 from training.config import TrainingConfig
 from training.evaluation.ablations import FRESHET, ablate
 from training.evaluation.baselines import Past
@@ -39,7 +38,7 @@ from training.evaluation.requests import Requests
 from training.evaluation.results import Catalogue, compare, measure, quality_of
 from training.evaluation.tuning import REQUESTS, Studies, tune_all
 from training.pipeline import begin, learn_embeddings, learn_encoder, learn_ranker
-from training.run_replays import with_user_history
+from training.run_replays import read_judged, with_user_history
 from training.training_run import TrainingRun
 
 FOLDER: Final = "evaluation"
@@ -70,7 +69,7 @@ def evaluate(
     folder = out or settings.home / FOLDER / examination.protocol
     folder.mkdir(parents=True, exist_ok=True)
     run = train_before_the_test(settings, config, examination.protocol)
-    bundle = read_bundle(run.judged)
+    bundle = read_judged(run)
     past = Past.before(run.plan.split.test, run.log, bundle.availability.available)
     studies = _studies(run, past, examination)
     tuned = tune_all(studies)

@@ -3,11 +3,13 @@
 from dataclasses import replace
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
-from feature_repo.schema import DAY, HOUR, ITEM_SCHEMA, MINUTE
+from feature_repo.schema import DAY, HOUR, ITEM_SCHEMA, MINUTE, Item
 from feature_repo.settings import Settings
 from serving.bundle import Bundle
+from tests.training.test_assemble import catalog
 from tests.training.test_refresh import trained_tower
 from tests.training.tiny_log import NOON, Happened, table
 from training.assemble import assemble
@@ -17,9 +19,11 @@ from training.evaluation.between_trainings import REFRESHED, STATIC, between_tra
 from training.feature_history import write_user_history
 from training.learned import Learned
 from training.manifest import new_manifest
+from training.run_replays import as_replayed
 from training.training_run import Plan, TrainingRun
 
 TEST = NOON + 2 * DAY
+NO_CATALOG = ITEM_SCHEMA.empty_table()
 HOURS = HOUR // MINUTE
 HOURS_ASKED = 4
 BEFORE = [
@@ -41,9 +45,11 @@ def day(*, new: bool) -> list[Happened]:
     ]
 
 
-def run_of(settings: Settings, log: list[Happened]) -> tuple[TrainingRun, Bundle]:
-    """A run on a log, and the bundle of it as of TEST."""
-    events, items = table([*BEFORE, *log]), ITEM_SCHEMA.empty_table()
+def run_of(
+    settings: Settings, log: list[Happened], items: pa.Table = NO_CATALOG
+) -> tuple[TrainingRun, Bundle]:
+    """A run on a log and a catalog, and the bundle of it as of TEST, as it is replayed."""
+    events = table([*BEFORE, *log])
     split = Split(NOON + DAY, TEST, TEST + 3 * DAY)
     write_user_history(settings.features_dir, events, items, split)
     plan = Plan("v1", NOON, TrainingConfig(), split, len(encode(events, items)[1].item_ids))
@@ -54,7 +60,8 @@ def run_of(settings: Settings, log: list[Happened]) -> tuple[TrainingRun, Bundle
         learned, embeddings=learned.embeddings * met[:, None], item_weight=learned.item_weight * met
     )
     manifest = new_manifest("v1", NOON, NOON, TEST)
-    return run, assemble(run.log, run.shop, manifest, Learned(learned, None), as_of=TEST)
+    bundle = assemble(run.log, run.shop, manifest, Learned(learned, None), as_of=TEST)
+    return run, as_replayed(run, bundle)
 
 
 def test_new_pairs_are_found_from_the_next_hour_on(settings: Settings) -> None:
@@ -73,6 +80,14 @@ def test_where_nothing_changes_nothing_is_gained(settings: Settings) -> None:
     assert found is not None
     assert found.scores[STATIC].requests == 20
     assert found.never_met_share == 0
+    assert found.scores[REFRESHED].recall_at_20.mean == found.scores[STATIC].recall_at_20.mean == 1
+
+
+def test_what_has_sold_out_since_could_be_had_on_that_day(settings: Settings) -> None:
+    names = [f"{kind} {pair}" for pair in range(10) for kind in ("cup", "lamp")]
+    sold_out = catalog([{Item.ID: name, Item.AVAILABLE: name.startswith("cup")} for name in names])
+    found = between_trainings(*run_of(settings, day(new=False), sold_out), size=0, seed=1)
+    assert found is not None
     assert found.scores[REFRESHED].recall_at_20.mean == found.scores[STATIC].recall_at_20.mean == 1
 
 

@@ -5,7 +5,6 @@ from dataclasses import replace
 import pytest
 
 from feature_repo.settings import Settings
-from serving.bundle_files import read_bundle
 from serving.recommender import Recommender
 from tests.training.conftest import FAST
 from tests.training.test_import_real_shops import import_shop
@@ -14,6 +13,7 @@ from training.evaluation.baskets import page_of_basket
 from training.evaluation.complements import COUNTS, ITEM, complements
 from training.evaluation.evaluate import train_before_the_test
 from training.evaluation.protocol import Protocol
+from training.run_replays import read_judged
 
 pytestmark = pytest.mark.slow
 
@@ -29,7 +29,7 @@ def test_complements_tell_the_rest_of_a_basket_better_than_more_of_the_same_and_
     run = train_before_the_test(settings, LEARNED, Protocol.BASKET_COMPLETION)
     split = run.plan.split
     asked = page_of_basket(run.log, split.test, split.end, settings).sample(REQUESTS, seed=20)
-    recommender = Recommender(read_bundle(run.judged), settings.candidates)
+    recommender = Recommender(read_judged(run), settings.candidates)
     found = complements(asked.with_activity(run.activity).replay, recommender, run.log.before(split.test))
     for name in (ITEM, COUNTS):
         assert found.gain[name].recall_at_20.absolute.lower > 0

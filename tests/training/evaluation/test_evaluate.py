@@ -11,11 +11,11 @@ import pytest
 from feature_repo.archive import Archive
 from feature_repo.catalog import upsert_items
 from feature_repo.errors import InputError
-from feature_repo.schema import DAY, MINUTE, EventType
+from feature_repo.schema import DAY, MINUTE, EventType, Item
 from feature_repo.settings import Settings
-from serving.bundle_files import read_bundle
 from serving.live_version import current_version
 from tests.training.conftest import FAST
+from tests.training.test_assemble import catalog
 from tests.training.tiny_log import Happened, at, encoded, table
 from training.cli import main
 from training.evaluation.ablations import FRESHET
@@ -25,6 +25,7 @@ from training.evaluation.protocol import Protocol
 from training.evaluation.protocols import BASKET_PERIOD, CUT, TEST_SHARE, tuned_from
 from training.evaluation.report_files import FRONTIER, JSON, MARKDOWN, PLOT
 from training.evaluation.tuning import POPULARITY, V_STAN
+from training.run_replays import read_judged
 from training.simulation.simulate import ShopSize, simulate
 
 DAYS = DAY // MINUTE
@@ -78,7 +79,7 @@ def test_the_model_that_is_evaluated_knows_nothing_of_the_test_part_and_is_train
     settings: Settings,
 ) -> None:
     run = train_before_the_test(settings, FAST, Protocol.NEXT_BASKET)
-    bundle = read_bundle(run.judged)
+    bundle = read_judged(run)
     assert bundle.manifest.training_end == run.plan.split.test
     assert bundle.items.last_seen.max() < run.plan.split.test
     assert bundle.sessions.session_time.max() < run.plan.split.test
@@ -92,7 +93,10 @@ def test_the_model_that_is_evaluated_knows_nothing_of_the_test_part_and_is_train
 
 @pytest.fixture(scope="module")
 def grocer(tmp_path_factory: pytest.TempPathFactory) -> Settings:
-    """A shop of 20 dishes of 6 items: a basket is 4 items of a dish, any dish as likely as another."""
+    """A shop of 20 dishes of 6 items: a basket is 4 items of a dish, any dish as likely as another.
+
+    Of each dish an item is sold out today, which it was not before.
+    """
     rng = np.random.default_rng(1)
     baskets = [
         Happened(f"s{shopper:03}", f"dish{dish:02}-{item}", day * DAYS + shopper, EventType.PURCHASE)
@@ -103,6 +107,12 @@ def grocer(tmp_path_factory: pytest.TempPathFactory) -> Settings:
     ]
     settings = Settings(home=tmp_path_factory.mktemp("grocer"), redis_url=None)
     Archive(settings.archive_dir).append(table(baskets))
+    items = [
+        {Item.ID: f"dish{dish:02}-{item}", Item.AVAILABLE: item > 0}
+        for dish in range(20)
+        for item in range(6)
+    ]
+    upsert_items(settings.catalog_dir, catalog(items))
     return settings
 
 
@@ -112,6 +122,7 @@ def test_half_of_a_basket_tells_the_other_half(grocer: Settings, tmp_path: Path)
     report = evaluate(grocer, FAST, examination, tmp_path)
     assert report.shown_half is not None
     assert report.conditions.requests == 200
+    assert report.conditions.items == 120
     for method in (FRESHET, V_STAN):
         assert report.shown_half.gain[method].recall_at_20.absolute.lower > 0.3
         assert report.methods[method].scores.recall_at_20.mean > 0.9
