@@ -1,6 +1,6 @@
 """Carry out erasures and move what the event log holds into the archive, every night or when asked to.
 
-What was served is forgotten after its time.
+What was served is forgotten after its time, and the files of finished days are merged.
 """
 
 from datetime import UTC, datetime

@@ -66,9 +66,12 @@ def written(path: Path) -> tuple[int, int] | None:
 def drop_rows(path: Path, columns: Sequence[str], unwanted: Callable[[pa.Table], Bool]) -> int:
     """Rewrite a Parquet file without the rows that ``unwanted`` finds by these columns; returns how many went.
 
-    A file without such rows is not touched.
+    A file without such rows is not touched; the size of row groups stays.
     """
-    dropped = unwanted(pq.ParquetFile(path).read(columns=list(columns)))
+    file = pq.ParquetFile(path)
+    dropped = unwanted(file.read(columns=list(columns)))
     if dropped.any():
-        replace_file(path, to_parquet(pq.ParquetFile(path).read().filter(pa.array(~dropped))))
+        groups = range(file.metadata.num_row_groups)
+        group_rows = max(file.metadata.row_group(group).num_rows for group in groups)
+        replace_file(path, to_parquet(file.read().filter(pa.array(~dropped)), group_rows))
     return int(dropped.sum())

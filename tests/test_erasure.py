@@ -44,7 +44,7 @@ from training.erase import erase, pending
 from training.imports.import_log import import_log
 from training.imports.quality_report import QualityReport as ImportReport
 from training.ingest import drain
-from training.locks import refresh_lock, training_lock
+from training.locks import refresh_lock, served_lock, training_lock
 from training.log_report import Action, Finding, QualityReport
 from training.publish import evaluation_dir
 
@@ -328,6 +328,8 @@ async def test_a_redis_that_is_away_postpones_an_erasure_and_a_training_holds_it
     with training_lock(shop.settings), pytest.raises(InputError, match="another training"):
         await shop.erase(patience=0)
     with refresh_lock(shop.settings, 0), pytest.raises(InputError, match="a refresh"):
+        await shop.erase(patience=0)
+    with served_lock(shop.settings, 0), pytest.raises(InputError, match="the served log"):
         await shop.erase(patience=0)
     await shop.erase()
     assert (keys_with(NEEDLE, shop.url), files_with(NEEDLE, shop.settings.home)) == ([], [])

@@ -31,7 +31,7 @@ from serving.bundle_files import MANIFEST, forget_shoppers
 from serving.embedded_redis import embedded_redis
 from serving.live_version import current_version, remove_refreshed, set_current
 from serving.served.served_log import Served
-from training.locks import FOREVER, features_lock, refresh_lock, training_lock
+from training.locks import FOREVER, features_lock, refresh_lock, served_lock, training_lock
 from training.log_report import QualityReport
 from training.publish import models_lock, remove_unfinished
 from training.training_run import EVENTS, WORK
@@ -56,8 +56,8 @@ def pending(settings: Settings) -> PendingErasures:
 def erase(settings: Settings, patience: float = FOREVER) -> Counter[Store]:
     """Carry out what is pending; returns how much of each store was removed.
 
-    Raises InputError when a training step, or a refresh, runs for longer than ``patience`` seconds more,
-    LogUnavailableError when Redis is away; what was not done stays pending.
+    Raises InputError when a training step, a refresh, or a merge of the served log runs for longer than
+    ``patience`` seconds more, LogUnavailableError when Redis is away; what was not done stays pending.
     """
     erasures = pending(settings).all()
     removed: Counter[Store] = Counter()
@@ -68,6 +68,7 @@ def erase(settings: Settings, patience: float = FOREVER) -> Counter[Store]:
         training_lock(settings, patience),
         refresh_lock(settings, patience),
         features_lock(settings),
+        served_lock(settings, patience),
         embedded_redis(settings) as url,
     ):
         # Once more: a server may have added visitors while this waited.

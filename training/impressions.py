@@ -34,7 +34,7 @@ def impression_rows(served: Path, events: pa.Table, before: int, most: int) -> R
     worth = reactions(events)
     parts: list[RankerRows] = []
     for shown in _newest_first(served, before) if most else ():
-        rows = _labelled(shown, worth)
+        rows = _newest(_labelled(shown, worth), most)
         parts.append(rows)
         most -= len(rows.groups)
         if most <= 0:
@@ -76,6 +76,11 @@ def _labelled(shown: pd.DataFrame, worth: pd.Series) -> RankerRows:
         shown[_WORTH].to_numpy(dtype=np.int32),
         groups[np.argsort(first)],
     )
+
+
+def _newest(rows: RankerRows, most: int) -> RankerRows:
+    count = len(rows.groups)
+    return rows.take(np.arange(count) >= count - most)
 
 
 def _features(shown: pd.DataFrame) -> Float32:

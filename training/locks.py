@@ -8,6 +8,8 @@ from filelock import FileLock, Timeout
 
 from feature_repo.errors import InputError
 from feature_repo.settings import Settings
+from serving.served.folder_swap import mend
+from serving.served.served_log import ITEMS, REQUESTS
 
 LOCK: Final = ".training.lock"
 REFRESH_LOCK: Final = ".refresh.lock"
@@ -51,6 +53,19 @@ def features_lock(settings: Settings) -> Iterator[None]:
     """Hold what is between reading the log and having its features at rest, or online; waits for who holds it."""
     settings.home.mkdir(parents=True, exist_ok=True)
     with FileLock(settings.home / ".features.lock"):
+        yield
+
+
+@contextmanager
+def served_lock(settings: Settings, patience: float) -> Iterator[None]:
+    """Hold the files of the served log that servers are done with; what a killed merge left behind is mended first.
+
+    Raises InputError when another holds them for longer than ``patience`` seconds.
+    """
+    held = f"the served log of {settings.home} is merged or read: wait until that has ended"
+    with _lock(settings, ".served.lock", patience, held):
+        for table in (REQUESTS, ITEMS):
+            mend(settings.served_dir / table)
         yield
 
 

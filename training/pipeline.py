@@ -39,7 +39,7 @@ from training.feature_history import write_user_history
 from training.impressions import impression_rows
 from training.judging import RANKED, scores_and_verdict, shown_in_test
 from training.learned import Learned
-from training.locks import FOREVER, training_lock
+from training.locks import FOREVER, served_lock, training_lock
 from training.manifest import new_manifest, new_version
 from training.publish import (
     GATE,
@@ -219,9 +219,10 @@ def _fit_rankers(run: TrainingRun, tower: UserTower) -> Rankers:
     next_items = next_items.take(np.flatnonzero(in_session(next_items)))
     next_items = next_items.with_lost_windows(config.ranker.lost_windows, config.ranker.seed)
     arrivals = replayed_arrivals(run, split.ranker, split.test)
-    shown = impression_rows(
-        run.settings.served_dir, run.reactions(), split.test, run.settings.training_impressions
-    )
+    with served_lock(run.settings, FOREVER):
+        shown = impression_rows(
+            run.settings.served_dir, run.reactions(), split.test, run.settings.training_impressions
+        )
     rows = together(*(_ranker_rows(run, recommender, requests) for requests in (next_items, arrivals)), shown)
     live = rows.in_session()
     parts = (rows.take(live), rows.take(~live))

@@ -1,15 +1,17 @@
 """A request as the served log has it, found by its id."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import Any, Final, NamedTuple, Self
 
 import pyarrow.parquet as pq
 
 from feature_repo.errors import GoneError, InputError
 from serving.in_time.attempt import Rung
 from serving.served.date_folder import folder_of
+from serving.served.folder_swap import places
 from serving.served.question_text import from_text
 from serving.served.served_log import ITEMS, REQUESTS, Served
 from serving.served.served_slate import ServedRequest
@@ -22,6 +24,10 @@ class LoggedItem(NamedTuple):
     position: int
     score: float
     sources: list[str]
+
+
+_ITEM_COLUMNS: Final = [Served.ITEM, Served.POSITION, Served.SCORE, Served.SOURCES]
+"""Those of a LoggedItem, in its order."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +45,7 @@ class LoggedRequest(ServedRequest):
             raise GoneError(f"the request cannot be read any more: {error}") from None
         del request[Served.AS_OF]  # the question has it
         shown = [
-            LoggedItem(*(row[name] for name in (Served.ITEM, Served.POSITION, Served.SCORE, Served.SOURCES)))
+            LoggedItem(*(row[name] for name in _ITEM_COLUMNS))
             for row in items
             if row[Served.POSITION] is not None
         ]
@@ -49,20 +55,25 @@ class LoggedRequest(ServedRequest):
 
 def find_request(served: Path, request_id: str, as_of: int) -> LoggedRequest | None:
     """The request of this id and moment (microseconds) in a served log; None where it is not. Raises GoneError."""
-    for path in (served / REQUESTS / folder_of(as_of)).glob("[!.]*.parquet"):
-        first, last, *_ = path.name.split("-")
-        if int(first) <= as_of <= int(last):
-            rows = _rows(path, request_id)
-            if rows:
-                return LoggedRequest.of_rows(
-                    rows[0], _rows(served / ITEMS / path.parent.name / path.name, request_id)
-                )
-    return None
+    rows = _rows(served / REQUESTS / folder_of(as_of), request_id, as_of)
+    if not rows:
+        return None
+    items = _rows(served / ITEMS / folder_of(as_of), request_id, as_of, _ITEM_COLUMNS)
+    return LoggedRequest.of_rows(rows[0], items)
 
 
-def _rows(path: Path, request_id: str) -> list[dict[str, Any]]:
-    try:
-        table = pq.ParquetFile(path).read()
-    except FileNotFoundError:
-        return []  # an erasure, or the end of its time, was faster
-    return table.filter(pq.filters_to_expression([(Served.REQUEST, "=", request_id)])).to_pylist()
+def _rows(
+    day: Path, request_id: str, as_of: int, columns: Sequence[str] | None = None
+) -> list[dict[str, Any]]:
+    """Rows of a request in the folder of its day; of the files only what may hold them is read."""
+    of_request = [(Served.REQUEST, "=", request_id)]
+    for folder in places(day):
+        # What has vanished is merged, or the end of its time was faster.
+        with suppress(FileNotFoundError):
+            for path in folder.glob("[!.]*.parquet"):
+                first, last, *_ = path.name.split("-")
+                if int(first) <= as_of <= int(last):
+                    found = pq.read_table(path, columns=columns, filters=of_request, partitioning=None)
+                    if found.num_rows:
+                        return found.to_pylist()
+    return []

@@ -12,6 +12,8 @@ from typing import Any
 
 import lightgbm
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from feature_repo.batch_features import USER_STATISTICS
@@ -29,7 +31,6 @@ from serving.live_version import new_refreshed_directory, set_refreshed
 from serving.query import Question
 from serving.ranking import Ranker, Rankers
 from serving.recommender import Recommender
-from serving.replays import logged_request
 from serving.replays.absence import Answer, Stage, fate_of
 from serving.served import state_journal
 from serving.served.request_id import new_request_id
@@ -46,6 +47,7 @@ from tests.tiny_bundle import (
     tiny_encoder,
     with_encoder,
 )
+from training.served_merge import merge_folder
 
 pytestmark = pytest.mark.anyio
 
@@ -358,16 +360,29 @@ async def test_a_request_is_looked_for_in_one_file(touchy: Api, monkeypatch: pyt
         told.append((await touchy.recommend())["request_id"])
         write_all(touchy)
     opened: list[str] = []
-    read = logged_request._rows
+    read = pq.read_table
 
-    def noted(path: Path, request_id: str) -> list[Fields]:
+    def noted(path: Path, **options: Any) -> pa.Table:
         opened.append(path.parents[1].name)
-        return read(path, request_id)
+        return read(path, **options)
 
-    monkeypatch.setattr(logged_request, "_rows", noted)
+    monkeypatch.setattr(pq, "read_table", noted)
     for request_id in told:
         assert (await replayed(touchy, request_id))["same"]
     assert opened == ["requests", "items"] * 5
+
+
+async def test_a_request_of_a_merged_day_is_replayed(touchy: Api) -> None:
+    told = []
+    for item in NAMES[:5]:
+        told.append((await touchy.recommend(context={"item_ids": [item]}))["request_id"])
+        write_all(touchy)
+    settings = touchy.service.settings
+    before = [await replayed(touchy, request_id) for request_id in told]
+    for folder in settings.served_dir.glob("*/date=*"):
+        assert merge_folder(settings, folder)
+        assert ["merged" in path.name for path in folder.iterdir()] == [True]
+    assert [await replayed(touchy, request_id) for request_id in told] == before
 
 
 async def test_what_was_never_asked_is_not_found(touchy: Api) -> None:

@@ -19,6 +19,7 @@ from serving.embedded_redis import embedded_redis
 from training.erase import erase
 from training.ingest import BATCH
 from training.retention import forget_served
+from training.served_merge import merge_folder, unmerged
 from training.stream.activity_board import ActivityBoard
 from training.stream.catalog_file import CatalogFile
 from training.stream.consumer import Consumer, Group
@@ -39,6 +40,8 @@ CATALOG_SECONDS: Final = 2.0
 """Pause between two writes of the catalog."""
 ERASE_SECONDS: Final = 60.0
 """Pause between two looks for erasures."""
+MERGE_SECONDS: Final = 600.0
+"""Pause between two looks for days whose served slates can be merged."""
 OBSERVE_SECONDS: Final = 5.0
 """Pause between two looks at how far the groups are behind."""
 
@@ -71,6 +74,7 @@ async def _stream(settings: Settings, url: str) -> None:
                 tasks.create_task(_push(board, OnlineWindows(settings, url), stopping))
                 tasks.create_task(_write_catalog(CatalogFile(log.catalog, settings.catalog_dir), stopping))
                 tasks.create_task(_erase(settings, stopping))
+                tasks.create_task(_merge_served(settings, stopping))
                 tasks.create_task(refresh_now_and_then(settings, stopping))
                 tasks.create_task(_observe(metrics, readers, stopping))
         finally:
@@ -163,6 +167,18 @@ async def _erase(settings: Settings, stopping: asyncio.Event) -> None:
         except (FreshetError, OSError) as error:
             logger.info("erasures wait: %s", error)
         await rest(stopping, ERASE_SECONDS)
+
+
+async def _merge_served(settings: Settings, stopping: asyncio.Event) -> None:
+    """Merge what was served on days that are over, a folder at a time: one that takes long holds up no end."""
+    while not stopping.is_set():
+        try:
+            for folder in await asyncio.to_thread(unmerged, settings):
+                if not stopping.is_set():
+                    await asyncio.to_thread(merge_folder, settings, folder)
+        except OSError as error:
+            logger.info("merging waits: %s", error)
+        await rest(stopping, MERGE_SECONDS)
 
 
 async def _observe(metrics: StreamMetrics, readers: Sequence[LogReader], stopping: asyncio.Event) -> None:
