@@ -1,5 +1,6 @@
 """The served log of days that are over is merged: no row is lost or doubled, whatever is killed, whoever reads."""
 
+import asyncio
 import shutil
 import threading
 import time
@@ -30,8 +31,10 @@ from tests.training.test_impressions import reacted
 from training import served_merge
 from training.erase import _served_log
 from training.impressions import impression_rows
+from training.ingest import ingest
 from training.locks import AT_ONCE, FOREVER, served_lock
 from training.served_merge import merge_folder, merge_served
+from training.stream import stream
 
 BUNDLE = tiny_bundle()
 NOW = time.time_ns() // 1000
@@ -313,3 +316,25 @@ def test_training_learns_the_same_from_a_merged_day(settings: Settings) -> None:
     newest = impression_rows(settings.served_dir, events, NOW, 2)
     np.testing.assert_array_equal(newest.relevance, merged.relevance[-2 * SLATE :])
     assert len(newest.groups) == 2
+
+
+@pytest.mark.integration
+def test_an_ingestion_merges_all_days_that_are_over(settings: Settings) -> None:
+    for day in range(3):
+        serve(settings, OLD - day * DAY)
+    ingest(settings)
+    assert len(list(settings.served_dir.glob("*/date=*/*-merged-*"))) == 6
+    assert merge_served(settings) == 0
+
+
+@pytest.mark.anyio
+async def test_the_stream_merges_all_days_that_are_over(settings: Settings) -> None:
+    for day in range(3):
+        serve(settings, OLD - day * DAY)
+    stopping = asyncio.Event()
+    merging = asyncio.create_task(stream._merge_served(settings, stopping))
+    while len(list(settings.served_dir.glob("*/date=*/*-merged-*"))) < 6:
+        assert not merging.done()
+        await asyncio.sleep(0.01)
+    stopping.set()
+    await merging
