@@ -138,7 +138,10 @@ class Settings(BaseSettings):
         0, ge=0, description="Newest served slates with a reaction that the ranker learns from, too."
     )
     features_kept_days: float = Field(
-        90, ge=1, description="Batch features of earlier moments are forgotten, except the newest of them."
+        90,
+        ge=1,
+        description="Batch features of earlier moments are forgotten, except the newest of them and what an "
+        "unfinished training needs.",
     )
     refresh_seconds: float = Field(
         300, ge=0, description="How often `freshet stream` refreshes the live model; 0 leaves that to you."

@@ -22,18 +22,18 @@ from feature_repo.offline_store import (
     USER_EMBEDDING,
     USER_EMBEDDING_VERSION,
     View,
-    forget_before,
     read_snapshot,
     snapshots,
     write_snapshot,
 )
-from feature_repo.schema import DAY, User, shopper_key
+from feature_repo.schema import User, shopper_key
 from feature_repo.settings import Settings
 from serving.bundle import Bundle
 from serving.embedded_redis import embedded_redis
 from serving.live_version import current_version, read_live_bundle
 from training.assemble import Shop, item_prices, user_embeddings
 from training.dataset import encode, read_inputs
+from training.feature_retention import forget_features
 from training.locks import features_lock
 from training.past_activity import PastActivity
 
@@ -60,7 +60,7 @@ def build_features(settings: Settings, as_of: int) -> dict[str, int]:
         if current_version(settings.models_dir) is not None:
             tables |= embedding_rows(read_live_bundle(settings.models_dir), events)
         rows = _write(settings, tables, as_of)
-    forget_before(settings.features_dir, as_of - int(settings.features_kept_days * DAY))
+        forget_features(settings, as_of)
     return rows
 
 

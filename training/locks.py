@@ -13,6 +13,7 @@ from serving.served.served_log import ITEMS, REQUESTS
 
 LOCK: Final = ".training.lock"
 REFRESH_LOCK: Final = ".refresh.lock"
+FEATURES_LOCK: Final = ".features.lock"
 FOREVER: Final = -1.0
 AT_ONCE: Final = 0.0
 A_MOMENT: Final = 0.5
@@ -52,7 +53,7 @@ def require_no_training(settings: Settings) -> None:
 def features_lock(settings: Settings) -> Iterator[None]:
     """Hold what is between reading the log and having its features at rest, or online; waits for who holds it."""
     settings.home.mkdir(parents=True, exist_ok=True)
-    with FileLock(settings.home / ".features.lock"):
+    with FileLock(settings.home / FEATURES_LOCK):
         yield
 
 

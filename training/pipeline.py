@@ -36,10 +36,11 @@ from training.encoder import fit_encoder, read_encoder, refit_encoder
 from training.evaluation.methods import BASELINES
 from training.evaluation.metrics import to_text
 from training.feature_history import write_user_history
+from training.feature_retention import forget_features
 from training.impressions import impression_rows
 from training.judging import RANKED, scores_and_verdict, shown_in_test
 from training.learned import Learned
-from training.locks import FOREVER, served_lock, training_lock
+from training.locks import FOREVER, features_lock, served_lock, training_lock
 from training.manifest import new_manifest, new_version
 from training.publish import (
     GATE,
@@ -102,12 +103,15 @@ def begin(
             )
         shares = partial(split_by_time, ranker_share=config.ranker_share, test_share=config.test_share)
         split = (cut or shares)(active)
-        write_user_history(settings.features_dir, events, items, split)
         created = time.time_ns() // 1000
         plan = Plan(new_version(created), created, config, split, len(log.item_ids))
         # What an earlier release left unfinished was made for other features.
         name = fingerprint(log, (config, split, RANKING_HASH))
-        return TrainingRun.begin(settings, name, plan, events, items)
+        with features_lock(settings):
+            write_user_history(settings.features_dir, events, items, split)
+            run = TrainingRun.begin(settings, name, plan, events, items)
+            forget_features(settings, split.end)
+        return run
 
 
 def learn_embeddings(run: TrainingRun) -> None:

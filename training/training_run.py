@@ -10,6 +10,7 @@ fingerprint of log, configuration and ranking features: the same training begun 
 """
 
 import shutil
+from contextlib import suppress
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from functools import cached_property
@@ -207,6 +208,15 @@ class _Inputs:
     @cached_property
     def activity(self) -> PastActivity:
         return PastActivity.of(self.log)
+
+
+def unfinished_plans(settings: Settings) -> list[Plan]:
+    """What the runs of a home are going to do that may still go on."""
+    plans = []
+    for work in settings.runs_dir.glob(f"*/{WORK}"):
+        with suppress(InputError):  # what never began, or is of another release, cannot go on
+            plans.append(TrainingRun(settings, work.parent.name).plan)
+    return plans
 
 
 def _write_arrays(path: Path, arrays: UserTower | Calibration) -> None:

@@ -26,11 +26,17 @@ from feature_repo.schema import DAY, EVENT_SCHEMA, Event, EventType
 from feature_repo.session_features import encode_window
 from feature_repo.settings import Settings
 from serving.live_version import read_live_bundle
-from tests.training.conftest import TrainedShop
+from tests.training.conftest import FAST, TrainedShop
 from tests.training.tiny_log import Happened, at, table
 from training.dataset import read_inputs
 from training.feature_history import moments, user_statistics_at, write_user_history
-from training.features import _changed_windows, bring_online, bring_vectors_online, build_features
+from training.features import (
+    _changed_windows,
+    bring_online,
+    bring_vectors_online,
+    build_features,
+)
+from training.pipeline import begin
 from training.training_run import TrainingRun
 
 HOUR = 60
@@ -106,6 +112,33 @@ def test_what_is_older_than_the_settings_keep_is_forgotten_but_the_newest(settin
     for as_of in days:
         build_features(filled(settings, VISITS), as_of)
     assert snapshots(settings.features_dir, View.ITEM_STATISTICS) == days[-2:]
+
+
+MANY = [Happened(f"shopper-{number % 7}", "mug", number * HOUR) for number in range(20 * 24)]
+"""Every hour of 20 days."""
+
+
+def test_a_training_forgets_features_of_before_what_it_joins(settings: Settings) -> None:
+    settings = filled(settings.model_copy(update={"features_kept_days": 1}), MANY)
+    for as_of in (at(24 * HOUR), at(48 * HOUR)):
+        build_features(settings, as_of)
+    run = begin(settings, FAST)
+    split = run.plan.split
+    assert split.ranker < split.end - 2 * DAY
+    assert snapshots(settings.features_dir, View.USER_STATISTICS) == moments(split)
+    assert snapshots(settings.features_dir, View.ITEM_STATISTICS) == [at(48 * HOUR)]
+
+
+def test_what_an_unfinished_training_joins_is_kept_until_it_has_ended(settings: Settings) -> None:
+    settings = filled(settings.model_copy(update={"features_kept_days": 1}), MANY)
+    run = begin(settings, FAST)
+    end = run.plan.split.end
+    build_features(settings, end + DAY)
+    joined = moments(run.plan.split)
+    assert snapshots(settings.features_dir, View.USER_STATISTICS) == [*joined, end + DAY]
+    run.remove_work()
+    build_features(settings, end + DAY)
+    assert snapshots(settings.features_dir, View.USER_STATISTICS) == [joined[-1], end + DAY]
 
 
 def test_nothing_is_built_from_nothing(settings: Settings) -> None:
