@@ -72,11 +72,19 @@ def historical_features(
     return found.sort_values(_ROW).drop(columns=_ROW).set_index(entities.index)
 
 
-def materialize(store: FeatureStore, start: int, end: int, views: Collection[str]) -> None:
+def materialize(
+    store: FeatureStore,
+    start: int,
+    end: int,
+    views: Collection[str],
+    shoppers: frozenset[str] | None = None,
+) -> None:
     """Bring the newest rows from ``start`` to ``end`` (microseconds, both included) of views online.
 
+    Of users, those whose keys are among ``shoppers``; None takes all.
     Doing so again, or with an older interval, leaves the rows as of the latest moment online.
     """
+    store.config.online_store.shoppers = shoppers
     store.materialize(_moment(start), _moment(end), list(views))
 
 

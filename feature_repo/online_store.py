@@ -1,5 +1,5 @@
-"""Feast's Redis store with one rule of its own: of two values the one as of the later moment stays, and of the
-same moment the one written last.
+"""Feast's Redis store with two rules of its own. Of two values the one as of the later moment stays, and of the
+same moment the one written last; and whoever materializes may choose the shoppers.
 
 Feast's own store drops what comes for the same moment again, so features computed anew would never arrive.
 """
@@ -22,6 +22,7 @@ from redis.exceptions import AuthenticationError, ConnectionError, TimeoutError 
 
 from feature_repo.errors import FreshetError, InputError
 from feature_repo.feast_home import feast_settings
+from feature_repo.offline_store import SHOPPER_KEY
 from feature_repo.online_user import microseconds, stamp_field
 
 Row = tuple[EntityKey, dict[str, Value], datetime, datetime | None]
@@ -68,6 +69,8 @@ class NewestWinsOnlineStoreConfig(RedisOnlineStoreConfig):
     connection_string: StrictStr = Field(default_factory=_default_connection)
     skip_dedup: bool = True
     """Feast's own check, for which the store's stands in."""
+    shoppers: frozenset[str] | None = None
+    """Keys of the users to write rows of; None writes all."""
 
 
 class NewestWinsOnlineStore(RedisOnlineStore):
@@ -94,6 +97,7 @@ class NewestWinsOnlineStore(RedisOnlineStore):
         progress: Callable[[int], Any] | None,
     ) -> None:
         """Write the rows that are not older than what is stored; one writer per view at a time."""
+        data = _chosen(data, config.online_store.shoppers)
         client = self._get_client(config.online_store)
         keys = self._generate_redis_keys_for_entities(config, [entity for entity, *_ in data])
         with client.pipeline(transaction=False) as pipe:
@@ -106,6 +110,17 @@ class NewestWinsOnlineStore(RedisOnlineStore):
             if stamp is None or _moment(row) >= microseconds(stamp)
         ]
         super().online_write_batch(config, table, sorted(fresh, key=_moment), progress)
+
+
+def _chosen(rows: list[Row], shoppers: frozenset[str] | None) -> list[Row]:
+    """The rows but those of users who are not among some."""
+    if shoppers is None:
+        return rows
+    return [
+        row
+        for row in rows
+        if SHOPPER_KEY not in row[0].join_keys or row[0].entity_values[0].string_val in shoppers
+    ]
 
 
 def _moment(row: Row) -> int:

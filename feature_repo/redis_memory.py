@@ -1,4 +1,4 @@
-"""How much of Redis' memory the event log takes, to know before there are shoppers.
+"""How much of Redis' memory events and shoppers take, to know before there are any.
 
 The constants are those of Valkey 9.1 on a 64-bit machine with its default encodings, allocators' rounding averaged;
 ``make bench-memory`` holds the formula against a server.
@@ -8,6 +8,7 @@ from typing import Final
 
 from feature_repo.event_log import window_event
 from feature_repo.events import LoggedEvent
+from feature_repo.online_user import user_key
 from feature_repo.redis_layout import encode_link, encode_window_event, key
 from feature_repo.schema import shopper_key
 from feature_repo.settings import Settings
@@ -24,6 +25,10 @@ _SKIPLIST_MEMBER: Final = 67
 _LISTPACK_MEMBERS: Final = 128
 _LISTPACK_NAME_BYTES: Final = 64
 """Redis' own zset-max-listpack-entries and zset-max-listpack-value."""
+
+
+_FEATURES: Final = 600
+"""Bytes of a shopper's features beside the vector: a hash of statistics, the model's version and two moments."""
 
 
 def logged_event_bytes(event: LoggedEvent) -> int:
@@ -46,6 +51,11 @@ def shopper_bytes(
         link = len(encode_link(event.event_id, event.user_id))
         size += _sorted_set("link", shopper_key(None, event.visitor_id), 1, link)
     return size
+
+
+def online_features_bytes(shopper: str, width: int) -> int:
+    """Bytes for the statistics and the vector, of so many numbers, that Feast has online of a shopper's key."""
+    return _KEY + len(user_key(shopper)) + _FEATURES + 4 * width
 
 
 def _sorted_set(kind: str, shopper: str, members: int, name: int) -> int:

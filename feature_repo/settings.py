@@ -73,7 +73,12 @@ class Settings(BaseSettings):
     window_size: int = Field(
         64, ge=1, description="Newest events of a shopper that the session window keeps."
     )
-    window_ttl_days: float = Field(90, gt=0, description="A window without a new event for so long expires.")
+    window_ttl_days: float = Field(
+        90,
+        gt=0,
+        description="A window without a new event for so long expires; of shoppers met before that, no features "
+        "are brought online.",
+    )
     exposures_size: int = Field(200, ge=1, description="Newest shown items that are kept per shopper.")
     exposures_ttl_days: float = Field(7, gt=0, description="Exposures without a new one for so long expire.")
     dedup_hours: float = Field(24, gt=0, description="How long the log recognises an event_id it has seen.")

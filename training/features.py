@@ -6,11 +6,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 
+from feature_repo.archive import Archive
 from feature_repo.arrays import Float32, Strings
 from feature_repo.batch_features import ITEM_STATISTICS, USER_STATISTICS, item_statistics, user_statistics
 from feature_repo.catalog import read_users
-from feature_repo.encoded_log import EncodedLog, encode_log
+from feature_repo.encoded_log import EncodedLog, encode_log, resolve_shoppers
 from feature_repo.errors import InputError
 from feature_repo.offline_store import (
     ITEM_EMBEDDING,
@@ -26,7 +28,7 @@ from feature_repo.offline_store import (
     snapshots,
     write_snapshot,
 )
-from feature_repo.schema import User, shopper_key
+from feature_repo.schema import Event, User, shopper_key
 from feature_repo.settings import Settings
 from serving.bundle import Bundle
 from serving.embedded_redis import embedded_redis
@@ -36,6 +38,7 @@ from training.dataset import encode, read_inputs
 from training.feature_retention import forget_features
 from training.locks import features_lock
 from training.past_activity import PastActivity
+from training.replay import window_ttl
 
 
 def build_features(settings: Settings, as_of: int) -> dict[str, int]:
@@ -65,16 +68,34 @@ def build_features(settings: Settings, as_of: int) -> dict[str, int]:
 
 
 def bring_online(settings: Settings, as_of: int, views: Iterable[str] = SNAPSHOT_SCHEMAS) -> None:
-    """Write what was built as of a moment (microseconds) of views to Redis; what is of a later moment stays."""
+    """Write what was built as of a moment (microseconds) of views to Redis; what is of a later moment stays.
+
+    Of users, only those who were met so shortly before that their windows may live: the others' features are in
+    the model, and Redis would fill with everybody who ever came.
+    """
     from feature_repo.feature_store import materialize, open_store, push_item_windows
 
     folder = settings.features_dir
     built = [view for view in views if as_of in snapshots(folder, view)]
     with features_lock(settings), embedded_redis(settings) as url:
         store = open_store(settings, url)
-        materialize(store, as_of, as_of, [view for view in built if view != View.ITEM_WINDOWS])
+        batch = [view for view in built if view != View.ITEM_WINDOWS]
+        materialize(store, as_of, as_of, batch, met_before(settings, as_of))
         if View.ITEM_WINDOWS in built:
             push_item_windows(store, _changed_windows(folder, as_of), as_of)
+
+
+def met_before(settings: Settings, as_of: int) -> frozenset[str]:
+    """Keys of the shoppers with an event in the life of a window before a moment (microseconds)."""
+    start = as_of - window_ttl(settings)
+    events = Archive(settings.archive_dir).read(
+        end=as_of, columns=[Event.USER, Event.VISITOR, Event.TIMESTAMP]
+    )
+    met = pc.greater_equal(events[Event.TIMESTAMP].cast(pa.int64()), start)
+    linking = pc.and_(pc.is_valid(events[Event.USER]), pc.is_valid(events[Event.VISITOR]))
+    telling = pc.or_(met, linking)
+    keys, _ = resolve_shoppers(events.filter(telling))
+    return frozenset(keys[met.filter(telling).to_numpy()])
 
 
 def bring_vectors_online(settings: Settings, as_of: int) -> dict[str, int]:

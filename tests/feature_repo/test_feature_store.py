@@ -172,6 +172,37 @@ def test_more_rows_than_one_write_takes_all_arrive(
 
 
 @pytest.mark.integration
+def test_a_row_expires_some_time_after_it_was_last_brought_online(
+    online: FeatureStore, settings: Settings, clean_redis: Redis
+) -> None:
+    life, key = online.config.online_store.key_ttl_seconds, user_key("u:ann")
+    write_snapshot(settings.features_dir, View.USER_STATISTICS, same_everywhere(["u:ann"], 1), NOON - HOUR)
+    write_snapshot(settings.features_dir, View.USER_STATISTICS, same_everywhere(["u:ann"], 2), NOON)
+    materialize(online, NOON, NOON, [View.USER_STATISTICS])
+    assert life - 60 < int(clean_redis.ttl(key)) <= life  # type: ignore[arg-type]
+    clean_redis.expire(key, 1000)
+    materialize(online, NOON - HOUR, NOON - HOUR, [View.USER_STATISTICS])
+    assert int(clean_redis.ttl(key)) <= 1000, "nothing of it was written"  # type: ignore[arg-type]
+    materialize(online, NOON, NOON, [View.USER_STATISTICS])
+    assert life - 60 < int(clean_redis.ttl(key)) <= life  # type: ignore[arg-type]
+
+
+@pytest.mark.integration
+def test_of_users_only_the_chosen_are_brought_online_and_of_items_all(
+    online: FeatureStore, settings: Settings, clean_redis: Redis
+) -> None:
+    write_snapshot(settings.features_dir, View.USER_STATISTICS, same_everywhere(["u:ann", "v:bob"], 1), NOON)
+    items = pa.Table.from_pylist([{ITEM_KEY: "u:mug", **dict.fromkeys(ITEM_WINDOWS, 3)}])
+    write_snapshot(settings.features_dir, View.ITEM_WINDOWS, items, NOON)
+    views = [View.USER_STATISTICS, View.ITEM_WINDOWS]
+    materialize(online, NOON, NOON, views, frozenset({"v:bob", "v:nobody"}))
+    assert [first_statistic(clean_redis, who) for who in ("u:ann", "v:bob")] == [None, 1]
+    assert counts(online, "u:mug") == [3] * len(ITEM_WINDOWS)
+    materialize(online, NOON, NOON, views)
+    assert first_statistic(clean_redis, "u:ann") == 1
+
+
+@pytest.mark.integration
 def test_a_push_is_online_at_once_and_history_does_not_undo_it(
     online: FeatureStore, settings: Settings
 ) -> None:

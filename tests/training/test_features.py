@@ -12,6 +12,7 @@ from redis import Redis
 from feature_repo.archive import Archive
 from feature_repo.batch_features import USER_STATISTICS
 from feature_repo.errors import InputError
+from feature_repo.events import to_table
 from feature_repo.offline_store import (
     ITEM_KEY,
     ITEM_WINDOWS,
@@ -21,11 +22,13 @@ from feature_repo.offline_store import (
     read_snapshot,
     snapshots,
 )
+from feature_repo.online_user import user_key
 from feature_repo.redis_event_log import RedisEventLog
 from feature_repo.schema import DAY, EVENT_SCHEMA, Event, EventType
 from feature_repo.session_features import encode_window
 from feature_repo.settings import Settings
 from serving.live_version import read_live_bundle
+from tests.feature_repo.log_events import event
 from tests.training.conftest import FAST, TrainedShop
 from tests.training.tiny_log import Happened, at, table
 from training.dataset import read_inputs
@@ -35,6 +38,7 @@ from training.features import (
     bring_online,
     bring_vectors_online,
     build_features,
+    met_before,
 )
 from training.pipeline import begin
 from training.training_run import TrainingRun
@@ -139,6 +143,34 @@ def test_what_an_unfinished_training_joins_is_kept_until_it_has_ended(settings: 
     run.remove_work()
     build_features(settings, end + DAY)
     assert snapshots(settings.features_dir, View.USER_STATISTICS) == [joined[-1], end + DAY]
+
+
+def test_a_shopper_was_met_before_a_moment_where_her_window_may_live(settings: Settings) -> None:
+    settings = settings.model_copy(update={"window_ttl_days": 1})
+    start, as_of = at(0), at(24 * HOUR)
+    happened = [
+        event(0, user_id="ann", visitor_id="phone", timestamp=start - 400 * DAY),
+        event(1, visitor_id="phone", timestamp=as_of - 1),
+        event(2, user_id="bob", timestamp=start),
+        event(3, user_id="too early", timestamp=start - 1),
+        event(4, user_id="too late", timestamp=as_of),
+        event(5, visitor_id="searching", item_id=None, event_type="search", timestamp=start + 1),
+    ]
+    Archive(settings.archive_dir).append(to_table(happened))
+    assert met_before(settings, as_of) == {"u:ann", "u:bob", "v:searching"}
+
+
+@pytest.mark.integration
+def test_of_shoppers_only_those_met_in_the_life_of_a_window_are_brought_online(
+    settings: Settings, clean_redis: Redis, redis_url: str
+) -> None:
+    changes = {"redis_url": SecretStr(redis_url), "window_ttl_days": 0.5}
+    settings, as_of = filled(settings.model_copy(update=changes), VISITS), at(24 * HOUR)
+    rows = build_features(settings, as_of)
+    bring_online(settings, as_of)
+    found = {who: clean_redis.exists(user_key(who)) for who in ("u:ann", "u:bob", "v:cy")}
+    assert found == {"u:ann": 1, "u:bob": 1, "v:cy": 0}
+    assert clean_redis.dbsize() == 2 + rows[View.ITEM_STATISTICS]
 
 
 def test_nothing_is_built_from_nothing(settings: Settings) -> None:

@@ -3,17 +3,23 @@
 import time
 from typing import Any
 
+import pandas as pd
 import pytest
+from feast import FeatureStore
 from redis import Redis
 
 from feature_repo.activity_message import MESSAGE_SECONDS
 from feature_repo.archive import Archive
 from feature_repo.catalog_changes import CatalogChange
+from feature_repo.feature_store import materialize, open_store, push_item_windows
 from feature_repo.item_activity import ACTIVITY_WINDOWS
+from feature_repo.offline_store import ITEM_KEY, ITEM_WINDOWS, View, write_snapshot
+from feature_repo.online_user import PROJECT
 from feature_repo.redis_event_log import RedisEventLog
 from feature_repo.redis_layout import ACTIVITY_KEY, CATALOG_KEY
 from feature_repo.schema import DAY, HOUR, SECOND, EventType
 from feature_repo.settings import Settings
+from tests.feature_repo.feature_rows import same_everywhere
 from tests.feature_repo.log_events import event
 from training.stream.activity_board import ActivityBoard
 from training.stream.archiving import Archiving
@@ -63,6 +69,21 @@ async def traffic_of_all_kinds(log: RedisEventLog, settings: Settings) -> None:
                 await consumer.round()
 
 
+def features_of_all_kinds(store: FeatureStore, settings: Settings) -> None:
+    """Users whose features were materialized, and items whose windows were pushed."""
+    now = time.time_ns() // 1000
+    write_snapshot(settings.features_dir, View.USER_STATISTICS, same_everywhere(["u:ann", "v:vera"], 1), now)
+    materialize(store, now, now, [View.USER_STATISTICS])
+    push_item_windows(store, pd.DataFrame([{ITEM_KEY: "mug", **dict.fromkeys(ITEM_WINDOWS, 1)}]), now)
+
+
+def kind_of(key: bytes) -> str:
+    """What a key is for: Feast's end with its project, the others name it."""
+    if key.endswith(PROJECT.encode()):
+        return "features"
+    return key.decode().split(":")[1 if key in {ACTIVITY_KEY.encode(), CATALOG_KEY.encode()} else 2]
+
+
 def size_of(redis: Redis, key: bytes) -> int:
     """Members, entries or bytes that a key holds."""
     counting = {b"stream": "XLEN", b"zset": "ZCARD", b"hash": "HLEN", b"string": "STRLEN"}
@@ -90,7 +111,11 @@ async def test_after_traffic_of_all_kinds_every_key_expires_or_is_bounded(
     await log.catalog.append([CatalogChange("mug", {"price": 1.0})])
     await log.publish_activity(board.activity(now).to_bytes())
 
+    store = open_store(settings, redis_url)
+    features_of_all_kinds(store, settings)
+
     lives = {
+        "features": store.config.online_store.key_ttl_seconds * SECOND,
         "activity": MESSAGE_SECONDS * SECOND,
         "seen": settings.dedup_hours * HOUR,
         "window": settings.window_ttl_days * DAY,
@@ -108,7 +133,7 @@ async def test_after_traffic_of_all_kinds_every_key_expires_or_is_bounded(
     }
     found: dict[str, Any] = {}
     for key in clean_redis.scan_iter():
-        kind = key.decode().split(":")[1 if key in {ACTIVITY_KEY.encode(), CATALOG_KEY.encode()} else 2]
+        kind = kind_of(key)
         size, life = size_of(clean_redis, key), int(clean_redis.pttl(key))  # type: ignore[arg-type]
         if kind in lives:
             assert 0 < life <= lives[kind] / SECOND * 1000, key
