@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from prometheus_client import generate_latest
 
 from feature_repo.settings import Settings
 from serving.metrics import Metrics
@@ -15,6 +16,7 @@ from tests.tiny_bundle import publish, tiny_bundle
 from training.demo.processes import processes
 from training.doctor.examination import CHECKS
 from training.doctor.machine import DISK_GIB, MEMORY_GIB
+from training.stream.metrics import StreamMetrics
 
 PAGE = (Path(__file__).parent.parent / "docs" / "operations.md").read_text()
 
@@ -43,8 +45,8 @@ def test_the_page_lists_the_processes_with_their_commands_and_ports() -> None:
     assert down == {name for name, _, _ in listed}
 
 
-def test_every_metric_named_is_one_that_the_api_exposes() -> None:
-    exposed = Metrics().render().decode()
+def test_every_metric_named_is_one_that_the_api_or_the_stream_exposes() -> None:
+    exposed = (Metrics().render() + generate_latest(StreamMetrics().registry)).decode()
     named = set(re.findall(r"`(freshet_\w+)`", PAGE.split("\n## Monitoring\n")[1]))
     assert len(named) > 1
     assert [name for name in named if f"# TYPE {name.removesuffix('_count')} " not in exposed] == []
