@@ -38,7 +38,13 @@ def ingest_events() -> None:
         outlet_events[EVENT_LOG].extra = {"events": ingested.events, AS_OF_KEY: iso(ingested.until)}
         return {"events": ingested.events}
 
-    erase() >> drain()
+    @task
+    def merge() -> dict[str, int]:
+        from training.served_merge import merge_served
+
+        return {"merged": merge_served(Settings())}
+
+    erase() >> drain() >> merge()
 
 
 ingest_events()

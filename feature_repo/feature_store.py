@@ -85,7 +85,10 @@ def materialize(
     Doing so again, or with an older interval, leaves the rows as of the latest moment online.
     """
     store.config.online_store.shoppers = shoppers
-    store.materialize(_moment(start), _moment(end), list(views))
+    try:
+        store.materialize(_moment(start), _moment(end), list(views))
+    finally:
+        store.config.online_store.shoppers = None
 
 
 def push_item_windows(store: FeatureStore, counts: pd.DataFrame, as_of: int) -> None:

@@ -118,9 +118,8 @@ class LaidOver:
             index = self.bundle.item_index.get(change.item_id)
             if index is not None:  # else it comes with the next refresh
                 self.listed[index] |= change.whole
-                if self.listed[
-                    index
-                ]:  # else it is not sold, and who tells of its stock does not put it on sale
+                # Who tells of the stock of what is not sold does not put it on sale.
+                if self.listed[index]:
                     _apply(self.bundle, index, change)
                     changed.add(index)
         self.looked_at = time.monotonic()

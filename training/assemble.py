@@ -69,6 +69,11 @@ class Shop:
         """The available items that are most like each item, by what the catalog says."""
         return content_neighbours(self.content, self.available)
 
+    @cached_property
+    def alike_listed(self) -> Neighbours:
+        """The same among all that the catalog lists, sold out or not."""
+        return content_neighbours(self.content, self.listed)
+
 
 def describe_shop(events: pa.Table, catalog: pa.Table) -> Shop:
     """All items of the catalog and of the events, sorted by id; items without a catalog row get an empty one."""

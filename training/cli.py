@@ -241,9 +241,11 @@ def recommend(
 def ingest() -> None:
     """Move what the event log holds into the archive."""
     from training.ingest import ingest
+    from training.served_merge import merge_served
 
     settings = read_settings()
     typer.echo(f"{ingest(settings).events} events moved to {settings.archive_dir}")
+    merge_served(settings)
 
 
 @app.command()

@@ -12,7 +12,6 @@ from feature_repo.redis_event_log import RedisEventLog
 from feature_repo.settings import Settings
 from serving.embedded_redis import embedded_redis
 from training.retention import forget_served
-from training.served_merge import merge_served
 from training.stream.archiving import Archiving
 from training.stream.catalog_file import CatalogFile
 from training.stream.consumer import Consumer
@@ -33,8 +32,7 @@ class Ingested:
 
 
 def ingest(settings: Settings) -> Ingested:
-    """Drain the Redis of the settings into their archive, forget what was served long ago, and merge the files
-    of what was served before yesterday.
+    """Drain the Redis of the settings into their archive, and forget what was served long ago.
 
     Raises LogUnavailableError.
     """
@@ -50,9 +48,7 @@ def ingest(settings: Settings) -> Ingested:
 
     with embedded_redis(settings) as url:
         until = time.time_ns() // 1000
-        ingested = Ingested(asyncio.run(run(url)), until)
-    merge_served(settings)
-    return ingested
+        return Ingested(asyncio.run(run(url)), until)
 
 
 async def drain(log: EventLog, archive: Archive, settings: Settings, *, batch_size: int = BATCH) -> int:

@@ -49,7 +49,7 @@ from training.publish import (
     remove_unfinished,
     verdict_record,
 )
-from training.ranker import RankerRows, fit_ranker, ranker_rows, together
+from training.ranker import NO_ROWS, RankerRows, fit_ranker, ranker_rows, together
 from training.ranker_search import search_ranker
 from training.replay import Replay
 from training.run_replays import as_replayed, read_judged, replayed, replayed_arrivals, with_user_history
@@ -223,14 +223,20 @@ def _fit_rankers(run: TrainingRun, tower: UserTower) -> Rankers:
     next_items = next_items.take(np.flatnonzero(in_session(next_items)))
     next_items = next_items.with_lost_windows(config.ranker.lost_windows, config.ranker.seed)
     arrivals = replayed_arrivals(run, split.ranker, split.test)
-    with served_lock(run.settings, FOREVER):
-        shown = impression_rows(
-            run.settings.served_dir, run.reactions(), split.test, run.settings.training_impressions
-        )
+    shown = _impression_rows(run, split.test)
     rows = together(*(_ranker_rows(run, recommender, requests) for requests in (next_items, arrivals)), shown)
     live = rows.in_session()
     parts = (rows.take(live), rows.take(~live))
     return Rankers(*(fit_ranker(part, search_ranker(part, config.ranker)) for part in parts))
+
+
+def _impression_rows(run: TrainingRun, before: int) -> RankerRows:
+    """Rows of as many served slates as the settings want."""
+    most = run.settings.training_impressions
+    if not most:  # nor is anybody waited for who merges them
+        return NO_ROWS
+    with served_lock(run.settings, FOREVER):
+        return impression_rows(run.settings.served_dir, run.reactions(), before, most)
 
 
 def _ranker_rows(run: TrainingRun, recommender: Recommender, requests: Replay) -> RankerRows:

@@ -47,5 +47,6 @@ def as_replayed(run: TrainingRun, bundle: Bundle) -> Bundle:
     listed = np.isin(bundle.item_ids, run.shop.item_ids[run.shop.listed])
     if np.array_equal(listed, bundle.availability.available):
         return bundle
-    alike = content_neighbours(bundle.items.content, listed)
+    of_run = np.array_equal(bundle.items.content, run.shop.content)
+    alike = run.shop.alike_listed if of_run else content_neighbours(bundle.items.content, listed)
     return replace(bundle, availability=Availability(listed), alike=alike)

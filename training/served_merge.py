@@ -5,9 +5,10 @@ which is that of their ids, so that the statistics of its row groups tell where 
 """
 
 import logging
+import shutil
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from datetime import timedelta
 from itertools import chain
@@ -39,6 +40,9 @@ class _Rows(NamedTuple):
     group: int
 
 
+BETWEEN_SECONDS: Final = 0.2
+"""Pause between two folders: longer than others who wait for the lock take to look again."""
+
 _ROWS: Final = {REQUESTS: _Rows(5_000, 250), ITEMS: _Rows(40_000, 5_000)}
 
 
@@ -47,7 +51,29 @@ def merge_served(settings: Settings) -> int:
 
     What cannot be merged now stays as it is, for the next call.
     """
-    return sum(merge_folder(settings, folder) for folder in unmerged(settings))
+    merged, given_up = 0, set[Path]()
+    while (done := merge_next(settings, given_up)) is not None:
+        merged += done
+        time.sleep(BETWEEN_SECONDS)
+    return merged
+
+
+def merge_next(
+    settings: Settings, given_up: set[Path], is_ending: Callable[[], bool] = lambda: False
+) -> bool | None:
+    """Merge the next folder of a day that is over; returns whether it was done here, and now, None without any.
+
+    What cannot be merged is ``given_up`` from then on. Once the process ``is_ending``, a merge stops undone.
+    """
+    folder = next((folder for folder in unmerged(settings) if folder not in given_up), None)
+    if folder is None:
+        return None
+    try:
+        return merge_folder(settings, folder, is_ending)
+    except (OSError, pa.ArrowException) as error:  # a full disk, a damaged file, or the end of the day's time
+        logger.warning("%s is not merged: %s", folder, error)
+        given_up.add(folder)
+        return False
 
 
 def unmerged(settings: Settings) -> list[Path]:
@@ -59,22 +85,32 @@ def unmerged(settings: Settings) -> list[Path]:
     return []
 
 
-def merge_folder(settings: Settings, folder: Path) -> bool:
-    """Merge the files of a day's folder; returns whether it was done here, and now."""
+def merge_folder(settings: Settings, folder: Path, is_ending: Callable[[], bool] = lambda: False) -> bool:
+    """Merge the files of a day's folder; returns whether it was done here, and now.
+
+    Raises OSError or ArrowException where it cannot be; all is then as before.
+    """
     with suppress(InputError), served_lock(settings, AT_ONCE):
         files = _files(folder)
         if _is_merged(files):  # by another, meanwhile
             return False
         try:
-            _write_merged(files, staged(folder), _ROWS[folder.parent.name])
+            _require_room(folder, files)
+            _write_merged(files, staged(folder), _ROWS[folder.parent.name], is_ending)
             swap(folder, {path.name for path in files})
-        except (OSError, pa.ArrowException) as error:
-            # A full disk, a damaged file, or the end of the day's time.
-            logger.warning("%s is not merged: %s", folder, error)
+        except (OSError, pa.ArrowException):
             mend(folder.parent)
-        else:
-            return True
+            raise
+        return True
     return False
+
+
+def _require_room(folder: Path, files: Sequence[Path]) -> None:
+    """Raise OSError where the disk would be nearly full before the old files go: servers write to it, too."""
+    needed = 2 * sum(path.stat().st_size for path in files)
+    free = shutil.disk_usage(folder).free
+    if free < needed:
+        raise OSError(f"{needed / 2**20:.0f} MiB of the disk must be free, not {free / 2**20:.0f}")
 
 
 def _files(folder: Path) -> list[Path]:
@@ -85,9 +121,11 @@ def _is_merged(files: Sequence[Path]) -> bool:
     return all(f"-{_MERGED}-" in path.name for path in files)
 
 
-def _write_merged(files: Sequence[Path], folder: Path, rows: _Rows) -> None:
+def _write_merged(files: Sequence[Path], folder: Path, rows: _Rows, is_ending: Callable[[], bool]) -> None:
     folder.mkdir()
     for number, batch in enumerate(_batches(files, rows.file)):
+        if is_ending():
+            raise InterruptedError("the process ends")
         merged = batch.combine_chunks().sort_by(_ORDER)
         bounds = pc.min_max(merged[Served.AS_OF].cast(pa.int64())).as_py()
         name = f"{bounds['min']}-{bounds['max']}-{_MERGED}-{number}.parquet"

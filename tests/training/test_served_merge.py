@@ -5,11 +5,13 @@ import shutil
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from typer.testing import CliRunner
 
 from feature_repo.durable_file import replace_file, sync
 from feature_repo.erasure import Erasure
@@ -28,19 +30,24 @@ from serving.served.served_log import ITEMS, RANKING_SCHEMA, REQUESTS, Served, S
 from serving.served.served_slate import ServedItems, ServedSlate
 from tests.tiny_bundle import TRAINED_AT, tiny_bundle
 from tests.training.test_impressions import reacted
-from training import served_merge
+from training import cli, served_merge
 from training.erase import _served_log
 from training.impressions import impression_rows
-from training.ingest import ingest
 from training.locks import AT_ONCE, FOREVER, served_lock
-from training.served_merge import merge_folder, merge_served
+from training.served_merge import merge_folder, merge_next, merge_served
 from training.stream import stream
 
 BUNDLE = tiny_bundle()
 NOW = time.time_ns() // 1000
 OLD = NOW // DAY * DAY - 3 * DAY
+PAUSE = served_merge.BETWEEN_SECONDS
 SLATE = 3
 VISITORS = ("ada", "bea")
+
+
+@pytest.fixture(autouse=True)
+def _without_pause(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(served_merge, "BETWEEN_SECONDS", 0)
 
 
 def slate(request_id: str, as_of: int, visitor: str) -> ServedSlate:
@@ -123,7 +130,10 @@ def test_a_merged_day_is_left_alone(settings: Settings) -> None:
     assert {path: path.stat().st_ctime_ns for path in settings.served_dir.rglob("*")} == before
 
 
-def test_days_that_a_server_may_still_write_are_left_alone(settings: Settings) -> None:
+def test_days_that_a_server_may_still_write_are_left_alone(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(time, "time_ns", lambda: NOW * 1000)
     for start in (NOW // DAY * DAY, NOW // DAY * DAY - DAY):
         serve(settings, start)
     names = sorted(settings.served_dir.rglob("*"))
@@ -319,22 +329,62 @@ def test_training_learns_the_same_from_a_merged_day(settings: Settings) -> None:
 
 
 @pytest.mark.integration
-def test_an_ingestion_merges_all_days_that_are_over(settings: Settings) -> None:
+def test_an_ingestion_merges_all_days_that_are_over(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for day in range(3):
         serve(settings, OLD - day * DAY)
-    ingest(settings)
+    monkeypatch.setattr(cli, "read_settings", lambda: settings)
+    assert CliRunner().invoke(cli.app, ["ingest"]).exit_code == 0
     assert len(list(settings.served_dir.glob("*/date=*/*-merged-*"))) == 6
     assert merge_served(settings) == 0
 
 
 @pytest.mark.anyio
-async def test_the_stream_merges_all_days_that_are_over(settings: Settings) -> None:
+async def test_the_stream_merges_all_days_that_are_over_but_those_that_it_cannot(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stream, "HOUSEKEEPING_SECONDS", 0.001)
     for day in range(3):
         serve(settings, OLD - day * DAY)
+    damaged = min((settings.served_dir / ITEMS / folder_of(OLD - 2 * DAY)).iterdir())
+    damaged.write_bytes(b"nothing")
     stopping = asyncio.Event()
-    merging = asyncio.create_task(stream._merge_served(settings, stopping))
-    while len(list(settings.served_dir.glob("*/date=*/*-merged-*"))) < 6:
-        assert not merging.done()
-        await asyncio.sleep(0.01)
-    stopping.set()
-    await merging
+    house = asyncio.create_task(stream._keep_house(settings, stopping))
+    async with asyncio.timeout(60):
+        while len(list(settings.served_dir.glob("*/date=*/*-merged-*"))) < 5:
+            await asyncio.sleep(0.01)
+        stopping.set()
+        await house
+    assert damaged.exists()
+
+
+def test_a_process_that_ends_leaves_a_day_as_it_is(settings: Settings) -> None:
+    serve(settings)
+    before = sorted(settings.served_dir.rglob("*"))
+    assert merge_next(settings, set(), lambda: True) is False
+    assert sorted(settings.served_dir.rglob("*")) == before
+
+
+def test_a_day_is_merged_only_where_the_disk_keeps_room_for_what_is_served(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    serve(settings)
+    before = sorted(settings.served_dir.rglob("*"))
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=1000))
+    assert merge_served(settings) == 0
+    assert sorted(settings.served_dir.rglob("*")) == before
+    assert "MiB of the disk must be free" in caplog.text
+
+
+def test_who_waits_for_the_served_log_comes_between_two_days(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(served_merge, "BETWEEN_SECONDS", PAUSE)
+    for day in range(4):
+        serve(settings, OLD - day * DAY)
+    merging = threading.Thread(target=merge_served, args=(settings,))
+    merging.start()
+    with served_lock(settings, FOREVER):
+        assert len(list(settings.served_dir.glob("*/date=*/*-merged-*"))) < 8
+    merging.join()

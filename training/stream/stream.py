@@ -8,6 +8,7 @@ import socket
 import time
 from collections.abc import Sequence
 from contextlib import suppress
+from pathlib import Path
 from typing import Final
 
 from feature_repo.errors import FreshetError, LogUnavailableError
@@ -19,7 +20,7 @@ from serving.embedded_redis import embedded_redis
 from training.erase import erase
 from training.ingest import BATCH
 from training.retention import forget_served
-from training.served_merge import merge_folder, unmerged
+from training.served_merge import merge_next
 from training.stream.activity_board import ActivityBoard
 from training.stream.catalog_file import CatalogFile
 from training.stream.consumer import Consumer, Group
@@ -38,10 +39,8 @@ PUSH_SECONDS: Final = 60.0
 """Pause between two pushes to Feast."""
 CATALOG_SECONDS: Final = 2.0
 """Pause between two writes of the catalog."""
-ERASE_SECONDS: Final = 60.0
-"""Pause between two looks for erasures."""
-MERGE_SECONDS: Final = 600.0
-"""Pause between two looks for days whose served slates can be merged."""
+HOUSEKEEPING_SECONDS: Final = 60.0
+"""Pause between two looks for erasures, and for what is to be forgotten or merged."""
 OBSERVE_SECONDS: Final = 5.0
 """Pause between two looks at how far the groups are behind."""
 
@@ -73,8 +72,7 @@ async def _stream(settings: Settings, url: str) -> None:
                 tasks.create_task(_publish(board, log, stopping))
                 tasks.create_task(_push(board, OnlineWindows(settings, url), stopping))
                 tasks.create_task(_write_catalog(CatalogFile(log.catalog, settings.catalog_dir), stopping))
-                tasks.create_task(_erase(settings, stopping))
-                tasks.create_task(_merge_served(settings, stopping))
+                tasks.create_task(_keep_house(settings, stopping))
                 tasks.create_task(refresh_now_and_then(settings, stopping))
                 tasks.create_task(_observe(metrics, readers, stopping))
         finally:
@@ -155,30 +153,23 @@ async def _write_catalog(catalog: CatalogFile, stopping: asyncio.Event) -> None:
         await rest(stopping, CATALOG_SECONDS)
 
 
-async def _erase(settings: Settings, stopping: asyncio.Event) -> None:
-    """Carry out erasures soon after they were acknowledged, and forget what was served long ago.
+async def _keep_house(settings: Settings, stopping: asyncio.Event) -> None:
+    """Carry out erasures soon after they were acknowledged; forget what was served long ago, and merge its files.
 
-    A training, or a log that is away, is waited for.
+    A training, or a log that is away, is waited for. One folder is merged at a time: erasures come before the next.
     """
+    given_up = set[Path]()
     while not stopping.is_set():
         try:
             await asyncio.to_thread(erase, settings, patience=0)
-            await asyncio.to_thread(forget_served, settings)
         except (FreshetError, OSError) as error:
             logger.info("erasures wait: %s", error)
-        await rest(stopping, ERASE_SECONDS)
-
-
-async def _merge_served(settings: Settings, stopping: asyncio.Event) -> None:
-    """Merge what was served on days that are over, a folder at a time: one that takes long holds up no end."""
-    while not stopping.is_set():
         try:
-            for folder in await asyncio.to_thread(unmerged, settings):
-                if not stopping.is_set():
-                    await asyncio.to_thread(merge_folder, settings, folder)
+            await asyncio.to_thread(forget_served, settings)
+            await asyncio.to_thread(merge_next, settings, given_up, stopping.is_set)
         except OSError as error:
-            logger.info("merging waits: %s", error)
-        await rest(stopping, MERGE_SECONDS)
+            logger.info("what was served waits: %s", error)
+        await rest(stopping, HOUSEKEEPING_SECONDS)
 
 
 async def _observe(metrics: StreamMetrics, readers: Sequence[LogReader], stopping: asyncio.Event) -> None:
