@@ -69,6 +69,10 @@ class LivePlatform:
         """Let Airflow start no run of a DAG, or let it start them."""
         self.airflow._request("PATCH", f"/dags/{dag}", json={"is_paused": paused}).raise_for_status()
 
+    def is_paused(self, dag: str) -> bool:
+        """Whether Airflow starts no run of a DAG."""
+        return bool(self.airflow._request("GET", f"/dags/{dag}").raise_for_status().json()["is_paused"])
+
     def trigger(self, dag: str, **params: Any) -> Run:
         """Start a run with these parameters."""
         body = {"logical_date": None, "conf": params}

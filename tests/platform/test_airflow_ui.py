@@ -79,6 +79,9 @@ def triggered(page: Page, live: LivePlatform, dag: str, **params: str) -> str:
     fill(opened, **params)
     press_trigger(opened)
     page.wait_for_url(f"**/dags/{dag}/runs/manual__*")
+    wait_until(
+        lambda: not live.is_paused(dag)
+    )  # the page asks for that beside the run, and must not be left before
     address = page.url
     page.goto("about:blank")  # the spinners of a page that waits take a third of a core
     live.wait_for_end(Run(dag, unquote(address.rpartition("/")[2])))
