@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 
 from feature_repo.catalog import read_items, upsert_items
-from feature_repo.catalog_changes import CatalogChange, LoggedChange, changed_rows
+from feature_repo.catalog_changes import CatalogChange, CatalogLog, LoggedChange, changed_rows
 from feature_repo.errors import LogUnavailableError
 from feature_repo.event_log import EventLog
 from feature_repo.schema import ITEM_SCHEMA, SECOND, Item
@@ -265,22 +266,33 @@ async def test_changes_are_written_to_the_file_in_order_and_again_without_harm(
     )
 
 
+def overtaken(
+    changes: CatalogLog, monkeypatch: pytest.MonkeyPatch, meanwhile: Callable[[], Awaitable[object]]
+) -> None:
+    """Have something happen once, after whoever next asks for changes was told them and before it goes on."""
+    after = changes.after
+
+    async def slowly(seen: str | None) -> list[LoggedChange]:
+        monkeypatch.setattr(changes, "after", after)
+        entries = await after(seen)
+        await meanwhile()
+        return entries
+
+    monkeypatch.setattr(changes, "after", slowly)
+
+
 async def test_of_two_that_write_the_file_neither_undoes_what_the_other_knew_more(
     log: EventLog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     changes = log.catalog
     slow, quick = CatalogFile(changes, tmp_path), CatalogFile(changes, tmp_path)
     await changes.append([whole({Item.ID: "lamp", Item.PRICE: 5.0})])
-    after = changes.after
 
-    async def overtaken(seen: str | None) -> list[LoggedChange]:
-        monkeypatch.setattr(changes, "after", after)
-        entries = await after(seen)
+    async def meanwhile() -> None:
         await changes.append([CatalogChange("lamp", {Item.PRICE: 4.0})])
         await quick.write()
-        return entries
 
-    monkeypatch.setattr(changes, "after", overtaken)
+    overtaken(changes, monkeypatch, meanwhile)
     await slow.write()
     assert read_items(tmp_path)[Item.PRICE].to_pylist() == [4.0]
 
@@ -291,16 +303,12 @@ async def test_two_that_write_what_is_old_at_once_both_end_well(
     changes = log.catalog
     writer, other = CatalogFile(changes, tmp_path), CatalogFile(changes, tmp_path)
     await changes.append([whole({Item.ID: "lamp", Item.PRICE: 5.0})])
-    after = changes.after
 
-    async def overtaken(seen: str | None) -> list[LoggedChange]:
-        entries = await after(seen)
-        monkeypatch.setattr(changes, "after", after)
+    async def meanwhile() -> None:
         await other.write()
         await changes.forget_before(time.time_ns() // 1000 + SECOND)
-        return entries
 
-    monkeypatch.setattr(changes, "after", overtaken)
+    overtaken(changes, monkeypatch, meanwhile)
     assert await writer.write() == 0
     assert read_items(tmp_path)[Item.PRICE].to_pylist() == [5.0]
 
